@@ -1,0 +1,19 @@
+//! The contract between reelflow and its stages: what flows, what a stage is, how it describes itself.
+//!
+//! * [`item`] - the nouns on the edges: segment, plan, frame, clip, batch.
+//! * [`stage`] - the shapes a stage can have, from source to sink.
+//! * [`spec`] - how a stage names itself, lists its parameters and is built from a TOML table.
+//! * [`rng`] - chance, derived from (seed, stage, step, slot) and from nothing else.
+//! * [`error`] - why an input was left out, why a stage gave up.
+//! * [`bank`] - what a pipeline file says about a memory bank.
+//! * [`pretext`] - what is to be learnt from a batch; its loss needs the feature `torch`.
+//!
+//! A stage knows no engine, no clock, no thread and no neighbour. It sees items and a key for chance.
+
+pub mod bank;
+pub mod error;
+pub mod item;
+pub mod pretext;
+pub mod rng;
+pub mod spec;
+pub mod stage;

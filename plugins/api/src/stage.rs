@@ -1,0 +1,240 @@
+//! The shapes a stage can have, from source to sink.
+//!
+//! ```text
+//! Source ─▶ Sampler ─▶ (decode) ─▶ Augment ─▶ ViewMap ─▶ Batch ─▶ ViewMap ─▶ Sink
+//! ```
+//!
+//! Decoding is not a stage that a user writes: the engine puts it between sampler and augment. Every
+//! shape but the sink is pure: the same item and the same [`Key`] give the same result.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::bank::BankSettings;
+use crate::error::{Skip, StageError};
+use crate::item::{Batch, Catalogue, Clip, Media, Origin, SamplePlan, View};
+use crate::rng::Key;
+
+/// A stage, built from its TOML table.
+pub enum Stage {
+    /// Lists media.
+    Source(Box<dyn Source>),
+    /// Chooses windows.
+    Sampler(Box<dyn Sampler>),
+    /// Turns decoded clips into views.
+    Augment(Box<dyn Augment>),
+    /// Changes views, before or after the batch.
+    Views(Box<dyn ViewMap>),
+    /// Collects the slots of a step.
+    Batch(BatchSize),
+    /// Remembers embeddings for a trainer.
+    Bank(BankSettings),
+    /// Uses batches.
+    Sink(Box<dyn SinkPlan>),
+}
+
+/// How many slots a step has, at least 1.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BatchSize(pub u32);
+
+/// One medium a source found, before it is probed.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Where it is.
+    pub origin: Origin,
+    /// Class, if a folder or list says so.
+    pub label: Option<Arc<str>>,
+    /// Recording or person it belongs to.
+    pub group: Option<Arc<str>>,
+    /// `train` or `test`.
+    pub split: Option<Arc<str>>,
+    /// Part to use, seconds of stream time `[start, end)`; the whole medium if `None`.
+    pub span_secs: Option<(f64, f64)>,
+}
+
+/// What a source found.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Media to probe, in a fixed order that does not depend on the file system's.
+    pub candidates: Vec<Candidate>,
+    /// What was left out already, with reasons.
+    pub skipped: Vec<Skip>,
+}
+
+/// What becomes of an input that cannot be used.
+#[derive(
+    Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize, serde::Serialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// Leave it out, write it to `quarantine.jsonl`, count it.
+    #[default]
+    Quarantine,
+    /// End the run.
+    Fail,
+}
+
+/// Lists media.
+pub trait Source: Send + Sync {
+    /// Finds everything, in a fixed order. Opens no medium.
+    ///
+    /// # Errors
+    /// If the place itself cannot be read; single bad entries are [`Listing::skipped`].
+    fn list(&self) -> Result<Listing, StageError>;
+
+    /// Length in seconds of the pieces a longer medium is cut into; `None` keeps media whole.
+    fn segment_secs(&self) -> Option<f64>;
+
+    /// What to do with an input that cannot be used.
+    fn on_error(&self) -> OnError;
+}
+
+/// Place of a sample in the run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Place {
+    /// Training step, from 0.
+    pub step: u64,
+    /// Position in the batch, from 0.
+    pub slot: u32,
+    /// Slots of every step.
+    pub batch_size: u32,
+    /// 0, or how often this slot was drawn again.
+    pub attempt: u32,
+}
+
+impl Place {
+    /// Running number of the sample: `step * batch_size + slot`.
+    #[must_use]
+    pub fn ordinal(self) -> u64 {
+        self.step * u64::from(self.batch_size) + u64::from(self.slot)
+    }
+}
+
+/// Chooses windows: a pure function from a place in the run to a plan.
+pub trait Sampler: Send + Sync {
+    /// Names of the views every sample has, in order, with the frames of each.
+    fn views(&self) -> Vec<(Arc<str>, u32)>;
+
+    /// Segments with fewer frames than this are left out as `too_short`.
+    fn frames_min(&self) -> u32;
+
+    /// How many samples there are in all; `None` if it never ends.
+    fn samples(&self, catalogue: &Catalogue) -> Option<u64>;
+
+    /// The plan at `place`; `None` past the end. `key` belongs to this stage; derive from it.
+    fn plan(&self, catalogue: &Catalogue, place: Place, key: Key) -> Option<SamplePlan>;
+}
+
+/// Turns one decoded clip into one view.
+pub trait Augment: Send + Sync {
+    /// Shape `[C, T, H, W]` of the view made of `frames` pictures.
+    fn shape(&self, frames: u32) -> [usize; 4];
+
+    /// Draws parameters once from `key` (already specific to step, slot and view) and applies them to
+    /// every frame.
+    ///
+    /// # Errors
+    /// If the clip's pictures differ in size or have none.
+    fn apply(&self, clip: &Clip, media: &Media, key: Key) -> Result<View, StageError>;
+}
+
+/// Changes views in place; the same code before the batch (one slot) and after it (all slots).
+pub trait ViewMap: Send + Sync {
+    /// Whether it looks at other slots and so must stand after `batch`.
+    fn needs_batch(&self) -> bool;
+
+    /// Changes `batch`. Draws that belong to a slot are keyed by (step, slot), draws that belong to the
+    /// batch by (step), so the result does not depend on where the stage stands.
+    ///
+    /// # Errors
+    /// If a view it needs is missing.
+    fn apply(&self, batch: &mut Batch, key: Key) -> Result<(), StageError>;
+}
+
+/// What a sink may know about the run it is opened in.
+#[derive(Clone, Debug)]
+pub struct SinkContext {
+    /// The sink's id in the pipeline file.
+    pub id: String,
+    /// Existing folder of the run; the sink writes only below it.
+    pub run_dir: PathBuf,
+    /// The sink's key for chance.
+    pub key: Key,
+    /// Number of steps of the run; `None` if it never ends.
+    pub steps: Option<u64>,
+    /// Slots of every step.
+    pub batch_size: u32,
+    /// Name and `[C, T, H, W]` of every view, in order.
+    pub views: Vec<(Arc<str>, [usize; 4])>,
+    /// The pipeline's banks by id.
+    pub banks: BTreeMap<String, BankSettings>,
+    /// `cpu`, `cuda`, `cuda:1` or `auto`.
+    pub device: String,
+    /// Threads a sink may compute with.
+    pub threads: usize,
+}
+
+/// A sink as described, before it is opened on the thread that will own it.
+pub trait SinkPlan: Send {
+    /// Ids of the banks it uses.
+    fn banks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Names of the views it cannot do without.
+    fn views(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether it keeps state, so that a run with it writes checkpoints.
+    fn has_state(&self) -> bool {
+        false
+    }
+
+    /// Takes what it needs (device, weights, files).
+    ///
+    /// # Errors
+    /// If a device or file cannot be had.
+    fn open(&self, context: SinkContext) -> Result<Box<dyn Sink>, StageError>;
+}
+
+/// Numbers of one step: name and value, `loss`, `lr`.
+pub type Scalars = Vec<(&'static str, f64)>;
+
+/// Uses batches, one step after the other. Lives on one thread.
+pub trait Sink {
+    /// Uses the batch of one step; steps come in order without gaps.
+    ///
+    /// # Errors
+    /// A failure ends the run; the last checkpoint stays.
+    fn consume(&mut self, batch: &Batch) -> Result<Scalars, StageError>;
+
+    /// Everything needed to go on after this step, as named parts.
+    ///
+    /// # Errors
+    /// If the state cannot be read out.
+    fn save(&mut self) -> Result<Parts, StageError> {
+        Ok(Parts::default())
+    }
+
+    /// Goes on from what [`Sink::save`] gave.
+    ///
+    /// # Errors
+    /// If a part is missing or does not fit the settings.
+    fn restore(&mut self, parts: &Parts) -> Result<(), StageError> {
+        let _ = parts;
+        Ok(())
+    }
+
+    /// Called once after the last step; the lines are results for standard output.
+    ///
+    /// # Errors
+    /// If a last file cannot be written.
+    fn finish(&mut self) -> Result<Vec<String>, StageError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Named parts of a checkpoint: file name to content.
+pub type Parts = BTreeMap<String, Vec<u8>>;

@@ -1,0 +1,87 @@
+//! What the engine needs of a pipeline file; nothing optional that is not optional.
+
+use std::path::PathBuf;
+
+use reelflow_api::spec::{Kind, Port};
+use reelflow_api::stage::Stage;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A checked pipeline.
+pub struct Plan {
+    /// The pipeline's name; the file's stem if it gives none.
+    pub name: String,
+    /// `[run]`.
+    pub run: RunSettings,
+    /// Stages in topological order; of equals, in the order of the file.
+    pub nodes: Vec<Node>,
+    /// The pipeline as TOML with every default written out.
+    pub resolved: String,
+}
+
+/// One stage of a plan.
+pub struct Node {
+    /// The id in the file.
+    pub id: String,
+    /// Which table it stands in.
+    pub kind: Kind,
+    /// Its `type`.
+    pub type_name: &'static str,
+    /// Ids of the stages it reads, as written.
+    pub inputs: Vec<String>,
+    /// What it hands on, with `SameAsInput` resolved.
+    pub output: Option<Port>,
+    /// The built stage.
+    pub stage: Stage,
+}
+
+/// `[run]`: what belongs to no stage.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunSettings {
+    /// Folder of the run; `runs/NAME` if not given.
+    pub out: Option<PathBuf>,
+    /// Root of all chance.
+    pub seed: u64,
+    /// Steps to run; a finite sampler may end earlier. 0: until the sampler ends.
+    #[schemars(range(min = 0))]
+    pub steps: u64,
+    /// Worker threads of the dataflow; 0: one a core.
+    #[schemars(range(min = 0, max = 1024))]
+    pub workers: u32,
+    /// Steps the data may run ahead of the sinks. Bounds memory.
+    #[schemars(range(min = 1, max = 1024))]
+    pub ahead: u32,
+    /// Steps between checkpoints; 0: only at the end.
+    pub checkpoint_every: u64,
+    /// Complete checkpoints kept.
+    #[schemars(range(min = 1, max = 1000))]
+    pub checkpoints_kept: u32,
+    /// `cpu`, `cuda`, `cuda:N`, or `auto` for the GPU if there is one.
+    pub device: String,
+    /// Threads of the trainer on a CPU; 0: one a core.
+    #[schemars(range(min = 0, max = 1024))]
+    pub threads: u32,
+    /// Share of inputs that may be bad before the run gives up, 0 to 1.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub max_bad: f64,
+}
+
+impl Default for RunSettings {
+    fn default() -> Self {
+        Self {
+            out: None,
+            seed: 0,
+            steps: 0,
+            workers: 0,
+            ahead: 4,
+            checkpoint_every: 0,
+            checkpoints_kept: 2,
+            device: "auto".to_owned(),
+            threads: 0,
+            max_bad: 1.0,
+        }
+    }
+}
+
+impl reelflow_api::spec::Settings for RunSettings {}

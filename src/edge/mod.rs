@@ -1,0 +1,1 @@
+//! Everything that is not repeatable: files, clock, threads, signals. A table of doors.

@@ -1,0 +1,1 @@
+//! Measures what an encoder knows: nearest neighbours and retrieval over labelled clips.

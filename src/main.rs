@@ -1,0 +1,5 @@
+//! The `reelflow` command.
+
+fn main() -> std::process::ExitCode {
+    reelflow::cli::main()
+}

@@ -1,0 +1,1 @@
+//! What a person sees: progress, metrics, quarantine, contact sheets, the closing summary.

@@ -1,0 +1,11 @@
+//! Finds media and keeps the catalogue of segments.
+//!
+//! A source only lists; [`catalogue::build`] probes what was listed and cuts it into segments. The order
+//! of the catalogue is that of the source ids and paths, never that of the file system.
+
+pub mod catalogue;
+
+use reelflow_api::spec::Spec;
+
+/// In the order the manual lists them.
+pub const ALL: &[&Spec] = &[];

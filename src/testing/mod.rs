@@ -1,0 +1,1 @@
+//! Clips with known content, for our tests, for plugin authors and for the demo.
