@@ -1,15 +1,17 @@
-//! The only place that reads the wall clock; everything else gets times as arguments.
+//! Monotonic and wall time, for logs and rates only: no result depends on them.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// This moment, for measuring how long something took.
+/// Now, on a clock that never goes back.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the door for time")]
 pub fn now() -> Instant {
     Instant::now()
 }
 
-/// Seconds since 1970-01-01 00:00 UTC; 0 if the clock stands before that.
+/// Seconds since 1970, UTC; 0 on a clock set before that.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the door for time")]
 pub fn unix_secs() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
