@@ -72,11 +72,11 @@ impl Walk {
         if !choices.is_empty() {
             match choose(&choices, value, path) {
                 Ok(choice) => facets = facets.and(choice),
-                Err(problem) => return self.problems.push(*problem),
+                Err(problem) => return self.problems.push(problem),
             }
         }
         if let Err(problem) = scalar(&facets, value, path) {
-            return self.problems.push(*problem);
+            return self.problems.push(problem);
         }
         match value.get_ref() {
             DeValue::Table(entries) => self.object(&facets, entries, &value.span(), path),
@@ -122,7 +122,7 @@ fn choose<'s>(
     choices: &[Facets<'s>],
     value: &Spanned<DeValue<'_>>,
     path: &str,
-) -> Result<Facets<'s>, Box<Problem>> {
+) -> Result<Facets<'s>, Problem> {
     if let [only] = choices {
         return Ok(only.clone());
     }
@@ -136,7 +136,7 @@ fn choose<'s>(
         let words: Vec<&str> = choices.iter().flat_map(Facets::words).collect();
         if !words.is_empty() {
             let chosen = choices.iter().find(|choice| choice.words().contains(&word)).cloned();
-            return chosen.ok_or_else(|| Box::new(unknown_choice(word, &words, value.span(), path)));
+            return chosen.ok_or_else(|| unknown_choice(word, &words, value.span(), path));
         }
     }
     let fitting: Vec<&Facets<'s>> = choices.iter().filter(|choice| accepts(choice, value)).collect();
@@ -148,7 +148,7 @@ fn choose<'s>(
     let best = fitting.iter().find(|choice| clean(choice)).or(fitting.first());
     best.map(|choice| (*choice).clone()).ok_or_else(|| {
         let names: Vec<&str> = choices.iter().flat_map(Facets::types).collect();
-        Box::new(wrong_type(&names, value, path))
+        wrong_type(&names, value, path)
     })
 }
 
@@ -159,21 +159,21 @@ fn tagged<'s>(
     entries: &DeTable<'_>,
     value: &Spanned<DeValue<'_>>,
     path: &str,
-) -> Result<Facets<'s>, Box<Problem>> {
+) -> Result<Facets<'s>, Problem> {
     let names: Vec<&str> = objects.iter().filter_map(|choice| choice.constant(tag)).collect();
     let Some(given) = entries.get(tag) else {
         let problem = Problem::new("P013", value.span(), format!("`{path}`: missing parameter `{tag}`"))
             .label(format!("`{tag}` must be given here"))
             .help(format!("one of: {}", names.join(", ")));
-        return Err(Box::new(problem));
+        return Err(problem);
     };
     let place = join(path, tag);
     let Some(word) = given.get_ref().as_str() else {
-        return Err(Box::new(wrong_type(&["string"], given, &place)));
+        return Err(wrong_type(&["string"], given, &place));
     };
     match objects.iter().find(|choice| choice.constant(tag) == Some(word)) {
         Some(choice) => Ok((*choice).clone()),
-        None => Err(Box::new(unknown_choice(word, &names, given.span(), &place))),
+        None => Err(unknown_choice(word, &names, given.span(), &place)),
     }
 }
 
@@ -191,67 +191,76 @@ fn accepts(facets: &Facets<'_>, value: &Spanned<DeValue<'_>>) -> bool {
     names.is_empty() || names.iter().any(fits)
 }
 
-fn scalar(facets: &Facets<'_>, value: &Spanned<DeValue<'_>>, path: &str) -> Result<(), Box<Problem>> {
+fn scalar(facets: &Facets<'_>, value: &Spanned<DeValue<'_>>, path: &str) -> Result<(), Problem> {
     if !accepts(facets, value) {
-        return Err(Box::new(wrong_type(&facets.types(), value, path)));
+        return Err(wrong_type(&facets.types(), value, path));
     }
     if let Some(word) = value.get_ref().as_str() {
         let words = facets.words();
         if !words.is_empty() && !words.contains(&word) {
-            return Err(Box::new(unknown_choice(word, &words, value.span(), path)));
+            return Err(unknown_choice(word, &words, value.span(), path));
         }
     }
     match out_of_range(facets, value.get_ref()) {
-        Some(message) => Err(Box::new(Problem::new("P014", value.span(), format!("`{path}`: {message}")))),
+        Some(message) => Err(Problem::new("P014", value.span(), format!("`{path}`: {message}"))),
         None => Ok(()),
     }
 }
 
 fn out_of_range(facets: &Facets<'_>, value: &DeValue<'_>) -> Option<String> {
-    let (number, shown, (min, max)) = match value {
+    let bound = |key: &str| facets.number(key);
+    match value {
         DeValue::Integer(integer) => {
-            let whole = i128::from_str_radix(integer.as_str(), integer.radix());
-            let shown = whole.as_ref().map_or_else(|_| "a huge number".to_owned(), i128::to_string);
-            (whole.map_or(f64::INFINITY, |whole| whole as f64), shown, facets.integer_bounds())
+            let Ok(whole) = i128::from_str_radix(integer.as_str(), integer.radix()) else {
+                return Some("the number is too large".to_owned());
+            };
+            let number = whole as f64;
+            let (low, high) = facets.width_bounds();
+            // What the width implies is worth a word only to who ran into it.
+            let min = bound("minimum").or((number < low).then_some(low));
+            let max = bound("maximum").or((number > high).then_some(high));
+            outside(
+                number,
+                &whole.to_string(),
+                [min, bound("exclusiveMinimum")],
+                [max, bound("exclusiveMaximum")],
+            )
         }
         DeValue::Float(float) => {
             let number: f64 = float.as_str().parse().ok()?;
             if !number.is_finite() {
                 return Some(format!("{} is not a finite number", float.as_str()));
             }
-            (number, number.to_string(), (facets.number("minimum"), facets.number("maximum")))
+            let low = [bound("minimum"), bound("exclusiveMinimum")];
+            outside(number, &number.to_string(), low, [bound("maximum"), bound("exclusiveMaximum")])
         }
-        DeValue::Array(items) => counted(facets, items.len(), "item", ["minItems", "maxItems"]),
+        DeValue::Array(items) => {
+            let shown = format!("a list of {}", items.len());
+            outside(items.len() as f64, &shown, [bound("minItems"), None], [bound("maxItems"), None])
+        }
         DeValue::String(text) => {
-            counted(facets, text.chars().count(), "character", ["minLength", "maxLength"])
+            let count = text.chars().count();
+            let shown = format!("a string of length {count}");
+            outside(count as f64, &shown, [bound("minLength"), None], [bound("maxLength"), None])
         }
-        _ => return None,
-    };
-    let bound = |key: &str| facets.number(key).filter(|_| value.is_integer() || value.is_float());
-    let (above, below) = (bound("exclusiveMinimum"), bound("exclusiveMaximum"));
-    let outside = min.is_some_and(|m| number < m)
-        || max.is_some_and(|m| number > m)
-        || above.is_some_and(|m| number <= m)
-        || below.is_some_and(|m| number >= m);
-    if !outside {
-        return None;
+        _ => None,
     }
-    let parts = [
-        min.map(|m| format!("at least {m}")),
-        above.map(|m| format!("above {m}")),
-        max.map(|m| format!("at most {m}")),
-        below.map(|m| format!("below {m}")),
-    ];
-    let range = parts.into_iter().flatten().collect::<Vec<_>>().join(" and ");
-    Some(format!("{shown} is out of range, expected {range}"))
 }
 
-type Counted = (f64, String, (Option<f64>, Option<f64>));
-
-fn counted(facets: &Facets<'_>, count: usize, unit: &str, keys: [&str; 2]) -> Counted {
-    let many = if count == 1 { "" } else { "s" };
-    let bounds = (facets.number(keys[0]), facets.number(keys[1]));
-    (count as f64, format!("{count} {unit}{many}"), bounds)
+/// The complaint if `number` is below `[at least, above]` or over `[at most, below]`.
+fn outside(number: f64, shown: &str, low: [Option<f64>; 2], high: [Option<f64>; 2]) -> Option<String> {
+    let fits = low[0].is_none_or(|bound| number >= bound)
+        && low[1].is_none_or(|bound| number > bound)
+        && high[0].is_none_or(|bound| number <= bound)
+        && high[1].is_none_or(|bound| number < bound);
+    if fits {
+        return None;
+    }
+    let words = ["at least", "above", "at most", "below"];
+    let bounds = low.into_iter().chain(high).zip(words);
+    let range: Vec<String> =
+        bounds.filter_map(|(bound, word)| bound.map(|bound| format!("{word} {bound}"))).collect();
+    Some(format!("{shown} is out of range, expected {}", range.join(" and ")))
 }
 
 fn wrong_type(names: &[&str], value: &Spanned<DeValue<'_>>, path: &str) -> Problem {
