@@ -6,11 +6,12 @@
 //!                                                       ┘                      ├─▶ deliver ─▶ queue ─▶ sinks
 //! ```
 //!
-//! Logical time is the step. [`plans`] holds credits: it hands out a step only when the step `ahead`
+//! Logical time is the step. [`clips`] holds credits: it hands out a step only when the step `ahead`
 //! before it has been consumed, which it reads from a probe behind [`deliver`]. So memory is bounded end
 //! to end, and nothing but the frontier is back-pressure.
 
 pub mod checkpoint;
+pub mod clips;
 pub mod decode;
 pub mod deliver;
 pub mod driver;
@@ -19,7 +20,6 @@ pub mod gather;
 pub mod layout;
 pub mod parcel;
 pub mod pixels;
-pub mod plans;
 pub mod registry;
 pub mod run;
 pub mod run_dir;
