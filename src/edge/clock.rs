@@ -1,6 +1,6 @@
 //! Monotonic and wall time, for logs and rates only: no result depends on them.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Now, on a clock that never goes back.
 #[must_use]
@@ -14,9 +14,4 @@ pub fn now() -> Instant {
 #[expect(clippy::disallowed_methods, reason = "this is the door for time")]
 pub fn unix_secs() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-/// Waits; only for stand-ins of slow things and for retries.
-pub fn wait(time: Duration) {
-    std::thread::sleep(time);
 }
