@@ -13,6 +13,7 @@ use super::loss::Smoothed;
 use super::metrics::MetricsFile;
 use super::progress::{Meter, share, text};
 use crate::edge::clock;
+use crate::edge::files::storage;
 
 /// How a recorder shows and where it starts.
 #[derive(Clone, Debug)]
@@ -119,9 +120,9 @@ impl Recorder {
     ) -> Result<Self, StageError> {
         let path = run_dir.join("metrics.jsonl");
         let (metrics, earlier) =
-            MetricsFile::open(&path, options.start_step).map_err(|error| storage("opened", &path, &error))?;
+            MetricsFile::open(&path, options.start_step).map_err(|error| storage("open", &path, &error))?;
         let events = EventFile::create(run_dir, clock::unix_secs(), options.start_step)
-            .map_err(|error| storage("made", &run_dir.join("events.out.tfevents.*"), &error))?;
+            .map_err(|error| storage("make", &run_dir.join("events.out.tfevents.*"), &error))?;
         let mut loss = Smoothed::default();
         for value in earlier.iter().filter_map(|line| line.get("loss")?.as_f64()) {
             loss.push(value);
@@ -155,10 +156,10 @@ impl Recorder {
         let numbers = numbers(report);
         self.metrics
             .write(report.step, &numbers)
-            .map_err(|error| storage("written", Path::new("metrics.jsonl"), &error))?;
+            .map_err(|error| storage("write", Path::new("metrics.jsonl"), &error))?;
         self.events
             .scalars(unix_secs, report.step, &numbers)
-            .map_err(|error| storage("written", self.events.path(), &error))?;
+            .map_err(|error| storage("write", self.events.path(), &error))?;
         if let Some((_, loss)) = numbers.iter().find(|(name, _)| name == "loss") {
             self.loss.push(*loss);
         }
@@ -221,8 +222,8 @@ impl Recorder {
         if let Voice::Bar(bar) = &self.voice {
             bar.finish_and_clear();
         }
-        self.metrics.sync().map_err(|error| storage("synced", Path::new("metrics.jsonl"), &error))?;
-        self.events.sync().map_err(|error| storage("synced", self.events.path(), &error))
+        self.metrics.sync().map_err(|error| storage("sync", Path::new("metrics.jsonl"), &error))?;
+        self.events.sync().map_err(|error| storage("sync", self.events.path(), &error))
     }
 
     /// What was learnt so far, for the closing summary.
@@ -266,11 +267,6 @@ fn bar(options: &RecorderOptions) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(options.steps, ProgressDrawTarget::stderr()).with_style(style);
     bar.set_position(options.start_step);
     bar
-}
-
-fn storage(done: &str, path: &Path, error: &io::Error) -> StageError {
-    let message = format!("{} cannot be {done}: {error} (is the disk full or read-only?)", path.display());
-    StageError::storage("metrics", message)
 }
 
 #[cfg(test)]
