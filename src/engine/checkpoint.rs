@@ -76,7 +76,12 @@ impl Manifest {
 ///
 /// # Errors
 /// If anything cannot be written; older checkpoints stay as they are.
-pub fn write(root: &Path, mut manifest: Manifest, sinks: &BTreeMap<String, Parts>, kept: u32) -> Result<PathBuf, StageError> {
+pub fn write(
+    root: &Path,
+    mut manifest: Manifest,
+    sinks: &BTreeMap<String, Parts>,
+    kept: u32,
+) -> Result<PathBuf, StageError> {
     let dir = root.join(format!("step={:08}", manifest.step));
     let temporary = root.join(format!("step={:08}.tmp", manifest.step));
     files::remove_dir(&temporary)?;
@@ -133,7 +138,8 @@ pub fn newest(root: &Path) -> Result<Option<(Checkpoint, Vec<String>)>, StageErr
 /// If a file is missing or differs from the manifest (code 74), or it is from a newer program (78).
 pub fn open(dir: &Path) -> Result<Checkpoint, StageError> {
     let path = dir.join(MANIFEST);
-    let bad = |path: &Path, what: String| StageError::storage("checkpoint", format!("`{}` {what}", path.display()));
+    let bad =
+        |path: &Path, what: String| StageError::storage("checkpoint", format!("`{}` {what}", path.display()));
     let manifest: Manifest = serde_json::from_slice(&files::read(&path)?)
         .map_err(|error| bad(&path, format!("is not a manifest: {error}")))?;
     if manifest.format > FORMAT {
@@ -148,7 +154,10 @@ pub fn open(dir: &Path) -> Result<Checkpoint, StageError> {
         let bytes = files::read(&path)?;
         if bytes.len() as u64 != entry.bytes || files::checksum(&bytes) != entry.xxh3 {
             let found = bytes.len();
-            return Err(bad(&path, format!("is damaged: {found} bytes, {} expected, or the checksum differs", entry.bytes)));
+            return Err(bad(
+                &path,
+                format!("is damaged: {found} bytes, {} expected, or the checksum differs", entry.bytes),
+            ));
         }
         sinks.entry(entry.sink.clone()).or_default().insert(entry.name.clone(), bytes);
     }

@@ -71,7 +71,6 @@ pub fn clips<'scope>(
     })
 }
 
-
 struct State {
     /// Held at the earliest step that may still send.
     capability: Capability<u64>,

@@ -43,7 +43,11 @@ impl Waker {
 }
 
 /// Writes the sink's number on every parcel.
-pub fn address<'scope>(parcels: Stream<'scope, u64, Parcels>, id: &str, sink: u32) -> Stream<'scope, u64, Parcels> {
+pub fn address<'scope>(
+    parcels: Stream<'scope, u64, Parcels>,
+    id: &str,
+    sink: u32,
+) -> Stream<'scope, u64, Parcels> {
     parcels.unary(Pipeline, id, move |_, _| {
         move |input, output| {
             input.for_each_stamp(|capability, data| {
@@ -87,7 +91,8 @@ pub fn deliver<'scope>(
                 batches.sort_by_key(|(sink, _)| *sink);
                 // The queue holds as many steps as there are credits, so it is never full; it is
                 // disconnected only when the sinks are gone, and then nobody waits for this step.
-                let sent = queue.as_ref().is_some_and(|queue| queue.try_send(Delivery { step, batches }).is_ok());
+                let sent =
+                    queue.as_ref().is_some_and(|queue| queue.try_send(Delivery { step, batches }).is_ok());
                 if sent {
                     open.insert(step, capability);
                 }

@@ -8,8 +8,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use reelflow_api::error::StageError;
 use reelflow_api::item::DecodedSample;
 use timely::communication::WorkerGuards;
-use timely::dataflow::operators::probe::{self, Probe as _};
 use timely::dataflow::operators::core::concat::Concatenate as _;
+use timely::dataflow::operators::probe::{self, Probe as _};
 use timely::dataflow::{Scope, Stream};
 use timely::worker::Worker;
 
@@ -109,16 +109,24 @@ impl Flow {
         }
         match (self.shared.take_failure(), panicked) {
             (Some(error), _) => Err(error),
-            (None, Some(message)) => {
-                Err(StageError { stage: "engine".to_owned(), message: format!("a worker panicked: {message}"), code: 101 })
-            }
+            (None, Some(message)) => Err(StageError {
+                stage: "engine".to_owned(),
+                message: format!("a worker panicked: {message}"),
+                code: 101,
+            }),
             (None, None) => Ok(Arc::clone(&self.shared)),
         }
     }
 }
 
 /// One worker's life: build, step until all is done, and leave early if anything fails anywhere.
-fn work(worker: &mut Worker, layout: &Arc<Layout>, shared: &Arc<Shared>, queue: Option<Sender<Delivery>>, waker: &Waker) {
+fn work(
+    worker: &mut Worker,
+    layout: &Arc<Layout>,
+    shared: &Arc<Shared>,
+    queue: Option<Sender<Delivery>>,
+    waker: &Waker,
+) {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let probe = probe::Handle::new();
         worker.dataflow::<u64, _, _>(|scope| build(scope, layout, shared, queue, waker, &probe));
@@ -129,7 +137,11 @@ fn work(worker: &mut Worker, layout: &Arc<Layout>, shared: &Arc<Shared>, queue: 
     if let Err(panic) = outcome {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        shared.fail(StageError { stage: "engine".to_owned(), message: format!("a worker panicked: {text}"), code: 101 });
+        shared.fail(StageError {
+            stage: "engine".to_owned(),
+            message: format!("a worker panicked: {text}"),
+            code: 101,
+        });
     }
     if shared.has_failed() {
         for dataflow in worker.installed_dataflows() {
@@ -175,7 +187,9 @@ fn build<'scope>(
                 Output::Clips(stream) => Output::Views(augment(stream.clone(), layout, position, shared)),
                 _ => unreachable!("the plan's ports were checked"),
             },
-            OperatorKind::Views(_) => Output::Views(views(outputs[operator.input].views(), layout, position, shared)),
+            OperatorKind::Views(_) => {
+                Output::Views(views(outputs[operator.input].views(), layout, position, shared))
+            }
             OperatorKind::Batch => Output::Views(gather(outputs[operator.input].views(), &operator.id)),
             OperatorKind::Sink(number) => {
                 to_sinks.push(address(outputs[operator.input].views(), &operator.id, *number));

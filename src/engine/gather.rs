@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 
 use reelflow_api::item::Batch;
+use timely::container::{CapacityContainerBuilder, DrainContainer};
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::ExchangeCore;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator as _;
-use timely::container::{CapacityContainerBuilder, DrainContainer};
 
 use super::parcel::{Parcel, Parcels};
 use crate::batch::collect::collect;
 
 /// One batch a step. Steps go round the workers, so that all of them copy pixels.
 pub fn gather<'scope>(parcels: Stream<'scope, u64, Parcels>, id: &str) -> Stream<'scope, u64, Parcels> {
-    let by_step = ExchangeCore::<CapacityContainerBuilder<Parcels>, _>::new(|parcel: &Parcel| parcel.batch.step);
+    let by_step =
+        ExchangeCore::<CapacityContainerBuilder<Parcels>, _>::new(|parcel: &Parcel| parcel.batch.step);
     parcels.unary_frontier(by_step, id, |_, _| {
         let mut stash: BTreeMap<u64, (Capability<u64>, Vec<Batch>)> = BTreeMap::new();
         move |(input, frontier), output| {

@@ -152,7 +152,8 @@ impl Parts {
     ) -> Result<(Layout, Vec<SinkEntry>), StageError> {
         let root = Key::new(self.run.seed);
         let batch_sizes = batch_sizes(&self.nodes);
-        let mut assembly = Assembly { positions: HashMap::new(), shapes: HashMap::new(), sizes: HashMap::new() };
+        let mut assembly =
+            Assembly { positions: HashMap::new(), shapes: HashMap::new(), sizes: HashMap::new() };
         let (mut operators, mut sinks): (Vec<Operator>, Vec<SinkEntry>) = (Vec::new(), Vec::new());
         let mut steps = (self.run.steps > 0).then_some(self.run.steps);
         for (id, inputs, stage) in self.nodes {

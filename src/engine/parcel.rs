@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use reelflow_api::item::{Batch, SegmentId, SlotInfo, View};
 use serde::{Deserialize, Serialize};
+use timely::Accountable;
 use timely::bytes::arc::Bytes;
 use timely::container::{DrainContainer, PushInto, SizableContainer};
 use timely::dataflow::channels::ContainerBytes;
-use timely::Accountable;
 
 /// A batch on its way, with the sink it is for (0 before the sinks are reached).
 #[derive(Clone, Debug)]
@@ -167,7 +167,11 @@ mod tests {
                 segment: SegmentId(u64::MAX >> 1),
                 frames: vec![vec![1, 5, 9], vec![]],
             }],
-            views: vec![View { name: "anchor".into(), shape: [1, 1, 1, 3], pixels: vec![0.5, -1.0, f32::MIN] }],
+            views: vec![View {
+                name: "anchor".into(),
+                shape: [1, 1, 1, 3],
+                pixels: vec![0.5, -1.0, f32::MIN],
+            }],
         };
         let parcels = Parcels(vec![Parcel { sink: 2, batch: batch.clone() }, Parcel { sink: 0, batch }]);
         let mut bytes = Vec::new();

@@ -32,8 +32,15 @@ const CONFIG: &str = "config.resolved.toml";
 const LOCK: &str = "run.lock";
 
 /// What a run writes; `--overwrite` removes these and nothing else.
-const OURS: [&str; 7] =
-    [CONFIG, "metrics.jsonl", "quarantine.jsonl", "environment.json", "checkpoints", "contact_sheets", "exported"];
+const OURS: [&str; 7] = [
+    CONFIG,
+    "metrics.jsonl",
+    "quarantine.jsonl",
+    "environment.json",
+    "checkpoints",
+    "contact_sheets",
+    "exported",
+];
 
 /// Settings that may change when a run goes on: they choose how fast and where, not what.
 const FREE_TO_CHANGE: [&str; 9] = [
@@ -103,7 +110,10 @@ impl RunDir {
         }
         Err(StageError::refused(
             "resume",
-            format!("settings differ from the checkpoint's, so this would be another run: {}", changed.join("; ")),
+            format!(
+                "settings differ from the checkpoint's, so this would be another run: {}",
+                changed.join("; ")
+            ),
         ))
     }
 }
