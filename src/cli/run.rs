@@ -9,10 +9,8 @@ use reelflow_api::error::StageError;
 
 use crate::config;
 use crate::edge::signal::Stop;
-use crate::engine::driver::Ending;
 use crate::engine::run::{Options, Outcome, run};
 use crate::engine::run_dir::Start;
-use crate::observe::summary;
 
 /// Arguments of `reelflow run`.
 #[derive(clap::Args, Debug)]
@@ -96,6 +94,7 @@ pub fn main(args: &Args) -> ExitCode {
         Err(error) => return fail(&error),
     };
     let options = Options {
+        pipeline: args.pipeline.clone(),
         start: args.start(),
         quiet: args.quiet,
         terminal: std::io::stderr().is_terminal(),
@@ -110,18 +109,10 @@ pub fn main(args: &Args) -> ExitCode {
 
 fn tell(args: &Args, outcome: &Outcome) -> ExitCode {
     if !args.quiet {
-        let closing = summary::Closing {
-            pipeline: &args.pipeline,
-            dir: &outcome.dir,
-            counters: &outcome.counters,
-            learnt: &outcome.learnt,
-            complete: outcome.ending == Ending::Complete,
-            next_step: outcome.next_step,
-        };
-        eprint!("{closing}");
+        eprintln!("{}", outcome.summary.to_text());
     }
     if let Some(SummaryFormat::Json) = args.summary {
-        println!("{}", outcome.counters.to_json());
+        println!("{}", outcome.summary.to_json());
     }
     for line in &outcome.results {
         println!("{line}");

@@ -18,7 +18,7 @@ use crate::edge::clock;
 use crate::edge::signal::Stop;
 use crate::observe::quarantine::Quarantine;
 use crate::observe::recorder::{Recorder, StepReport};
-use crate::observe::summary::Counters;
+use crate::observe::summary::{Counters, Ending};
 
 /// How long the driver waits for a step before it looks at signals and skips.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -33,19 +33,10 @@ pub struct OpenSink {
     pub sink: Box<dyn Sink>,
 }
 
-/// How a run ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Ending {
-    /// All steps were done.
-    Complete,
-    /// A stop was asked for; the state is saved.
-    Stopped,
-}
-
 /// Everything the driver works with.
 pub struct Driver<'a> {
     /// Where batches come from.
-    pub flow: &'a Flow,
+    pub flow: Flow,
     /// In the plan's order.
     pub sinks: Vec<OpenSink>,
     /// Where state goes.
@@ -65,11 +56,11 @@ pub struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    /// Runs from `first` to the end or until asked to stop; returns the first step not done.
+    /// Runs from `first` to the end or until asked to stop.
     ///
     /// # Errors
     /// The first failure of a sink, or of storage.
-    pub fn drive(&mut self, first: u64) -> Result<(Ending, u64), StageError> {
+    pub fn drive(&mut self, first: u64) -> Result<Ending, StageError> {
         let (mut step, mut saved) = (first, first);
         let mut waiting_since = clock::now();
         loop {
@@ -82,8 +73,16 @@ impl Driver<'_> {
                     let (scalars, clips) = self.consume(delivery)?;
                     self.flow.consumed(step - 1);
                     let busy = begun.elapsed();
-                    self.recorder.step(&StepReport { step: step - 1, scalars: &scalars, clips, wait, busy })?;
-                    if self.settings.checkpoint_every > 0 && step.is_multiple_of(self.settings.checkpoint_every) {
+                    self.recorder.step(&StepReport {
+                        step: step - 1,
+                        scalars: &scalars,
+                        clips,
+                        wait,
+                        busy,
+                    })?;
+                    if self.settings.checkpoint_every > 0
+                        && step.is_multiple_of(self.settings.checkpoint_every)
+                    {
                         self.save(step)?;
                         saved = step;
                     }
@@ -98,13 +97,12 @@ impl Driver<'_> {
         }
         if self.flow.shared.has_failed() {
             // The failure itself is told by whoever joins the workers.
-            return Ok((Ending::Stopped, step));
+            return Ok(Ending::Failed);
         }
         if saved < step {
             self.save(step)?;
         }
-        let ending = if self.stop.is_asked() { Ending::Stopped } else { Ending::Complete };
-        Ok((ending, step))
+        Ok(if self.stop.is_asked() { Ending::Stopped } else { Ending::Finished })
     }
 
     /// Lines for standard output from every sink.
@@ -145,18 +143,40 @@ impl Driver<'_> {
     }
 
     fn note_skips(&mut self) -> Result<(), StageError> {
-        note(self.flow.shared.take_skips(), self.quarantine, self.counters)
+        note_partial(self.flow.shared.take_skips(), self.quarantine, self.counters)
     }
 }
 
-/// Writes skips down and counts them.
+/// Writes down inputs that the scan left out.
 ///
 /// # Errors
 /// If `quarantine.jsonl` cannot be written.
-pub fn note(skips: Vec<Skip>, quarantine: &mut Quarantine, counters: &mut Counters) -> Result<(), StageError> {
+pub fn note_left_out(
+    skips: Vec<Skip>,
+    quarantine: &mut Quarantine,
+    counters: &mut Counters,
+) -> Result<(), StageError> {
     for skip in skips {
         *counters.inputs_skipped.entry(skip.reason).or_insert(0) += 1;
         quarantine.add(&skip)?;
+    }
+    Ok(())
+}
+
+/// Writes down inputs that were in the catalogue and of which a window could not be decoded.
+///
+/// # Errors
+/// If `quarantine.jsonl` cannot be written.
+pub fn note_partial(
+    skips: Vec<Skip>,
+    quarantine: &mut Quarantine,
+    counters: &mut Counters,
+) -> Result<(), StageError> {
+    for skip in skips {
+        if quarantine.add(&skip)? {
+            counters.inputs_ok = counters.inputs_ok.saturating_sub(1);
+            counters.inputs_partial += 1;
+        }
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reelflow_api::error::StageError;
@@ -9,8 +10,8 @@ use reelflow_api::item::Catalogue;
 use reelflow_api::rng::Key;
 use reelflow_api::stage::{SinkContext, Source};
 
-use super::checkpoint::{Checkpoint, Manifest};
-use super::driver::{self, Driver, Ending, OpenSink};
+use super::checkpoint::{self, Checkpoint, Manifest};
+use super::driver::{self, Driver, OpenSink};
 use super::flow::Flow;
 use super::layout::{Layout, Parts, SinkEntry};
 use super::run_dir::{RunDir, Start};
@@ -18,13 +19,15 @@ use crate::config::{Plan, RunSettings};
 use crate::edge::signal::Stop;
 use crate::edge::threads;
 use crate::observe::quarantine::Quarantine;
-use crate::observe::recorder::{Learnt, Recorder, RecorderOptions};
-use crate::observe::summary::Counters;
+use crate::observe::recorder::{Recorder, RecorderOptions};
+use crate::observe::summary::{Counters, Ending, Summary};
 use crate::source::catalogue::{self, Scanned};
 
 /// What the command line adds to a plan.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    /// The pipeline file as typed, for messages.
+    pub pipeline: PathBuf,
     /// What to do with a used run folder.
     pub start: Start,
     /// No progress on standard error.
@@ -40,18 +43,10 @@ pub struct Options {
 /// How a run went.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Complete, or stopped with its state saved.
-    pub ending: Ending,
-    /// The first step not done.
-    pub next_step: u64,
-    /// Result lines of the sinks; empty unless complete.
+    /// Result lines of the sinks; empty unless all steps were done.
     pub results: Vec<String>,
-    /// What was read, skipped and used.
-    pub counters: Counters,
-    /// What was learnt.
-    pub learnt: Learnt,
-    /// The run's folder.
-    pub dir: PathBuf,
+    /// What to tell a person.
+    pub summary: Summary,
 }
 
 /// Runs a plan on a thread called `trainer`, which owns the device; the caller waits.
@@ -81,8 +76,10 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     let mut counters = Counters::default();
     let catalogues = scan(&parts, &mut quarantine, &mut counters)?;
     check_budget(&settings, &counters)?;
-    let versions: BTreeMap<String, String> =
-        catalogues.iter().map(|(id, catalogue)| (id.clone(), format!("{:016x}", catalogue.version))).collect();
+    let versions: BTreeMap<String, String> = catalogues
+        .iter()
+        .map(|(id, catalogue)| (id.clone(), format!("{:016x}", catalogue.version)))
+        .collect();
     let checkpoint = match resume_point {
         Some((checkpoint, damaged)) => {
             for line in damaged {
@@ -108,9 +105,20 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     let sinks = opening.open(entries, checkpoint.as_ref())?;
     let manifest = Manifest::new(first, versions, resolved);
     let books = Books { recorder: &mut recorder, quarantine: &mut quarantine, counters: &mut counters };
-    let (ending, next_step, results) = flow(layout, sinks, &dir, &settings, manifest, options, books)?;
+    let flowed = flow(layout, sinks, &dir, &settings, manifest, options, books);
     recorder.finish()?;
-    Ok(Outcome { ending, next_step, results, counters, learnt: recorder.learnt(), dir: dir.path.clone() })
+    let (ending, results) = flowed?;
+    let sheets = dir.path.join("contact_sheets");
+    let summary = Summary {
+        pipeline: options.pipeline.clone(),
+        run_dir: dir.path.clone(),
+        ending,
+        counters,
+        learnt: recorder.learnt(),
+        checkpoint: checkpoint::newest_dir(&dir.checkpoints())?,
+        contact_sheets: if sheets.is_dir() { vec![sheets] } else { Vec::new() },
+    };
+    Ok(Outcome { results, summary })
 }
 
 /// Where a run writes down what happens.
@@ -128,11 +136,12 @@ fn flow(
     manifest: Manifest,
     options: &Options,
     books: Books<'_>,
-) -> Result<(Ending, u64, Vec<String>), StageError> {
+) -> Result<(Ending, Vec<String>), StageError> {
     let first = layout.first_step;
     let flow = Flow::start(layout, workers(settings))?;
+    let shared = Arc::clone(&flow.shared);
     let mut driver = Driver {
-        flow: &flow,
+        flow,
         sinks,
         dir,
         settings,
@@ -144,18 +153,17 @@ fn flow(
     };
     let driven = driver.drive(first);
     let results = match &driven {
-        Ok((Ending::Complete, _)) if !flow.shared.has_failed() => driver.results(),
+        Ok(Ending::Finished) => driver.results(),
         _ => Ok(Vec::new()),
     };
-    let Driver { quarantine, counters, .. } = driver;
-    let shared = std::sync::Arc::clone(&flow.shared);
+    let Driver { flow, quarantine, counters, .. } = driver;
     let joined = flow.finish();
-    driver::note(shared.take_skips(), quarantine, counters)?;
+    driver::note_partial(shared.take_skips(), quarantine, counters)?;
     driver::add_counts(&shared, counters);
     // A sink's own failure comes first: what the workers say after it is a consequence.
-    let (ending, next_step) = driven?;
+    let ending = driven?;
     joined?;
-    Ok((ending, next_step, results?))
+    Ok((ending, results?))
 }
 
 /// Worker threads to start.
@@ -182,11 +190,12 @@ fn scan(
                 .iter()
                 .filter_map(|input| Some((input.as_str(), parts.sources.get(input)?.as_ref())))
                 .collect();
-            let Scanned { catalogue, skipped, inputs_seen, inputs_ok, .. } = catalogue::build(&sources, wanted.1)?;
+            let Scanned { catalogue, skipped, inputs_seen, inputs_ok, .. } =
+                catalogue::build(&sources, wanted.1)?;
             counters.inputs_seen += inputs_seen;
             counters.inputs_ok += inputs_ok;
             counters.segments += catalogue.segments.len() as u64;
-            driver::note(skipped, quarantine, counters)?;
+            driver::note_left_out(skipped, quarantine, counters)?;
             scans.insert(wanted.clone(), catalogue);
         }
         catalogues.insert(id.clone(), scans[&wanted].clone());
@@ -229,7 +238,11 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    fn open(&self, entries: Vec<SinkEntry>, checkpoint: Option<&Checkpoint>) -> Result<Vec<OpenSink>, StageError> {
+    fn open(
+        &self,
+        entries: Vec<SinkEntry>,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Vec<OpenSink>, StageError> {
         entries.into_iter().map(|entry| self.open_one(entry, checkpoint)).collect()
     }
 

@@ -61,11 +61,13 @@ impl Quarantine {
 
     /// Notes one skip: a line in the list the first time this file is skipped for this reason at this
     /// stage, and a warning on standard error the first time in this run that the file is skipped at all.
+    /// Returns whether this was that first time.
     ///
     /// # Errors
     /// Storage, if the list cannot be written.
-    pub fn add(&mut self, skip: &Skip) -> Result<(), StageError> {
-        if self.warned.insert(skip.file.clone()) {
+    pub fn add(&mut self, skip: &Skip) -> Result<bool, StageError> {
+        let is_first = self.warned.insert(skip.file.clone());
+        if is_first {
             // A progress line may stand there; a warning must not begin behind it.
             let clear = if std::io::stderr().is_terminal() { "\r\x1b[2K" } else { "" };
             // A closed standard error must not end a run.
@@ -75,7 +77,7 @@ impl Quarantine {
             let line = line(skip);
             self.file.write_all(line.as_bytes()).map_err(|error| storage("write", &self.path, &error))?;
         }
-        Ok(())
+        Ok(is_first)
     }
 
     fn remember(&mut self, skip: &Skip) -> bool {

@@ -17,8 +17,10 @@ use super::recorder::Learnt;
 pub struct Counters {
     /// Inputs the sources listed.
     pub inputs_seen: u64,
-    /// Inputs with at least one segment in the catalogue.
+    /// Inputs with at least one segment in the catalogue, and no window that could not be decoded.
     pub inputs_ok: u64,
+    /// Inputs in the catalogue of which a window could not be decoded.
+    pub inputs_partial: u64,
     /// Inputs left out, by reason.
     pub inputs_skipped: BTreeMap<SkipReason, u64>,
     /// Segments in the catalogue.
@@ -34,18 +36,18 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Whether `inputs_seen = inputs_ok + inputs_skipped`.
+    /// Whether `inputs_seen = inputs_ok + inputs_partial + inputs_skipped`.
     ///
     /// # Errors
     /// With the three numbers, for a warning: an input was lost or counted twice, which is a bug.
     pub fn reconcile(&self) -> Result<(), String> {
         let skipped: u64 = self.inputs_skipped.values().sum();
-        if self.inputs_seen == self.inputs_ok + skipped {
+        if self.inputs_seen == self.inputs_ok + self.inputs_partial + skipped {
             return Ok(());
         }
         Err(format!(
-            "inputs do not add up: {} seen, {} used, {skipped} skipped; please report this",
-            self.inputs_seen, self.inputs_ok
+            "inputs do not add up: {} seen, {} used, {} partly used, {skipped} skipped; please report this",
+            self.inputs_seen, self.inputs_ok, self.inputs_partial
         ))
     }
 }
@@ -135,9 +137,16 @@ impl Summary {
 
     fn read(&self) -> String {
         let counters = &self.counters;
+        let partial = match counters.inputs_partial {
+            0 => String::new(),
+            count => format!(" ({count} of them in part)"),
+        };
         format!(
-            "{} of {} inputs, {} segments, {} frames decoded",
-            counters.inputs_ok, counters.inputs_seen, counters.segments, counters.frames_decoded
+            "{} of {} inputs{partial}, {} segments, {} frames decoded",
+            counters.inputs_ok + counters.inputs_partial,
+            counters.inputs_seen,
+            counters.segments,
+            counters.frames_decoded
         )
     }
 
