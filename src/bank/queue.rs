@@ -252,8 +252,7 @@ impl Bank {
         }
         for (i, key) in keys.chunks_exact(dim).enumerate() {
             let square: f64 = key.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-            // Written so that NaN is refused too.
-            if !((square - 1.0).abs() <= UNIT_TOLERANCE) {
+            if square.is_nan() || (square - 1.0).abs() > UNIT_TOLERANCE {
                 return Err(StageError::failed(
                     &self.id,
                     format!("key {i} of step {step} has squared length {square}, expected 1; not written"),

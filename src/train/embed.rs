@@ -82,7 +82,7 @@ impl Embedder {
 /// If the values do not fit the shape.
 pub(super) fn to_tensor(view: &View, device: Device) -> Result<Tensor, StageError> {
     let clip = view.clip_len();
-    if clip == 0 || view.pixels.len() % clip != 0 {
+    if clip == 0 || !view.pixels.len().is_multiple_of(clip) {
         return Err(StageError::failed(
             "train",
             format!("view `{}` has {} values, no multiple of {:?}", view.name, view.pixels.len(), view.shape),

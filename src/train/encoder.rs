@@ -232,7 +232,6 @@ impl Encoder {
     }
 
     /// `[B, 3, T, H, W]` f32 to `[B, features]`: the mean over time and space of the last stage.
-    #[must_use]
     pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let x = self.stem.1.forward(&self.stem.0.forward(x, train), train).relu_();
         let x = self.blocks.iter().fold(x, |x, block| block.forward(&x, train));

@@ -76,7 +76,6 @@ impl Conv {
     }
 
     /// `[B, C, T, H, W]` to `[B, C', T', H', W']`.
-    #[must_use]
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.conv3d(&self.weight, None::<&Tensor>, self.stride, self.padding, [1, 1, 1], 1)
     }
@@ -116,7 +115,6 @@ impl Norm {
 
     /// In train mode by the statistics of this batch, which also move the running ones; otherwise by the
     /// running ones.
-    #[must_use]
     pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         if train {
             drop(self.batches.shallow_clone().g_add_scalar_(1));
@@ -155,7 +153,6 @@ impl Linear {
     }
 
     /// `[B, input]` to `[B, output]`.
-    #[must_use]
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.linear(&self.weight, Some(&self.bias))
     }
@@ -163,7 +160,6 @@ impl Linear {
 
 /// Rows scaled to unit length. No epsilon, as in the released code: a zero row becomes NaN, which the
 /// trainer's guard sees.
-#[must_use]
 pub fn unit_rows(x: &Tensor) -> Tensor {
     x / x.square().sum_dim_intlist([1i64].as_slice(), true, None::<Kind>).sqrt()
 }

@@ -50,7 +50,6 @@ impl Network {
     }
 
     /// `[B, 3, T, H, W]` f32 to `[B, features]`.
-    #[must_use]
     pub fn features(&self, clips: &Tensor, train: bool) -> Tensor {
         self.encoder.forward(clips, train)
     }
@@ -59,7 +58,6 @@ impl Network {
     ///
     /// # Panics
     /// If there is no such head; a task names only heads that it asked for.
-    #[must_use]
     pub fn embed(&self, name: &str, clips: &Tensor, train: bool) -> Tensor {
         let head = self.heads.iter().find(|head| head.name == name);
         let head = head.unwrap_or_else(|| panic!("the pretext uses head `{name}` without asking for it"));

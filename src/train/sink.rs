@@ -233,7 +233,7 @@ impl Sink for Trainer {
         let scalars = self.learn(batch)?;
         self.next_step += 1;
         let every = self.settings.export_every;
-        if every > 0 && self.next_step % every == 0 {
+        if every > 0 && self.next_step.is_multiple_of(every) {
             export::write(&self.export_dir, self)?;
         }
         Ok(scalars)
