@@ -110,7 +110,7 @@ fn report(args: &Args) -> Result<String, StageError> {
     let order = clap::ValueEnum::to_possible_value(&args.order).map(|value| value.get_name().to_owned());
     let wishes =
         Wishes { data: args.data.clone(), clips: args.clips, order: order.unwrap_or_default(), batch: BATCH };
-    let pass = embed(&recipe.pipeline(&wishes), args.only.as_deref(), &mut networks)?;
+    let pass = embed(&recipe.pipeline(&wishes), args.only.as_deref(), &networks)?;
     tell_skips(&pass);
     let options = EvalOptions {
         protocol: args.protocol.map(|name| match name {

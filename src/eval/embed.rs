@@ -34,7 +34,7 @@ pub struct Pass {
 ///
 /// # Errors
 /// If the pipeline, the data or a network does not fit.
-pub fn embed(pipeline: &str, only: Option<&str>, networks: &mut [Embedder]) -> Result<Pass, StageError> {
+pub fn embed(pipeline: &str, only: Option<&str>, networks: &[Embedder]) -> Result<Pass, StageError> {
     let plan = config::load(pipeline, Path::new("eval"), &[])
         .map_err(|report| StageError::refused("eval", report.to_string()))?;
     let parts = Parts::of(plan);
@@ -60,7 +60,7 @@ pub fn embed(pipeline: &str, only: Option<&str>, networks: &mut [Embedder]) -> R
 fn consume(
     flow: &Flow,
     segments: &HashMap<SegmentId, Arc<Segment>>,
-    networks: &mut [Embedder],
+    networks: &[Embedder],
 ) -> Result<Vec<Vec<Embedded>>, StageError> {
     let mut embeddings: Vec<Vec<Embedded>> = vec![Vec::new(); networks.len()];
     loop {
@@ -71,7 +71,7 @@ fn consume(
         };
         for (_, batch) in &delivery.batches {
             let Some(view) = batch.views.first() else { continue };
-            for (network, list) in networks.iter_mut().zip(&mut embeddings) {
+            for (network, list) in networks.iter().zip(&mut embeddings) {
                 let vectors = network.embed(view)?;
                 list.extend(batch.slots.iter().zip(vectors).filter_map(|(slot, vector)| {
                     Some(Embedded { segment: Arc::clone(segments.get(&slot.segment)?), vector })

@@ -7,9 +7,13 @@
 //!
 //! Nothing is trained here, so the figures say what the embeddings hold by themselves.
 
+#[cfg(feature = "torch")]
+pub mod embed;
 pub mod knn;
 pub mod labelled;
 pub mod neighbours;
+#[cfg(feature = "torch")]
+pub mod recipe;
 pub mod report;
 pub mod retrieval;
 
