@@ -1,1 +1,13 @@
-//! Everything that is not repeatable: files, clock, threads, signals. A table of doors.
+//! Everything that is not repeatable, each behind one door.
+//!
+//! | door | what goes through it |
+//! | --- | --- |
+//! | [`clock`] | monotonic and wall time, for logs and rates only |
+//! | [`files`] | write-to-temporary, sync, rename; checksums; locks |
+//! | [`threads`] | every thread that is not a timely worker |
+//! | [`signal`] | the wish to stop |
+
+pub mod clock;
+pub mod files;
+pub mod signal;
+pub mod threads;

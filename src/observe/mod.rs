@@ -1,1 +1,12 @@
 //! What a person sees: progress, metrics, quarantine, contact sheets, the closing summary.
+//!
+//! Nothing here changes what a run computes. Lines for people go to standard error; files go below the
+//! run directory.
+
+pub mod events;
+pub mod loss;
+pub mod metrics;
+pub mod progress;
+pub mod recorder;
+
+pub use recorder::{Recorder, RecorderOptions, StepReport};

@@ -1,0 +1,164 @@
+//! Files that are either whole or not there: write to a temporary name, sync, rename.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use reelflow_api::error::StageError;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Turns an I/O error into ours: exit code 74, with the path and what was tried.
+pub fn storage(action: &str, path: &Path, error: &io::Error) -> StageError {
+    StageError::storage("storage", format!("cannot {action} `{}`: {error}", path.display()))
+}
+
+/// Checksum of file contents, 16 hexadecimal digits (XXH3, 64 bits).
+#[must_use]
+pub fn checksum(bytes: &[u8]) -> String {
+    format!("{:016x}", xxh3_64(bytes))
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// If it cannot be opened or read.
+pub fn read(path: &Path) -> Result<Vec<u8>, StageError> {
+    fs::read(path).map_err(|error| storage("read", path, &error))
+}
+
+/// Makes a folder and its parents.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn make_dir(path: &Path) -> Result<(), StageError> {
+    fs::create_dir_all(path).map_err(|error| storage("create folder", path, &error))
+}
+
+/// Writes and syncs a new file in place; for files inside a folder that is renamed as a whole.
+///
+/// # Errors
+/// If it cannot be created, written or synced.
+pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StageError> {
+    let written = File::create(path).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|error| storage("write", path, &error))
+}
+
+/// Replaces a file: readers see the old content or the new, never a part.
+///
+/// # Errors
+/// If the temporary file beside it cannot be written, or not renamed.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StageError> {
+    let temporary = with_suffix(path, ".tmp");
+    write_synced(&temporary, bytes)?;
+    fs::rename(&temporary, path).map_err(|error| storage("rename to", path, &error))?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Renames a folder and makes the new name durable.
+///
+/// # Errors
+/// If it cannot be renamed or synced.
+pub fn rename_dir(from: &Path, to: &Path) -> Result<(), StageError> {
+    fs::rename(from, to).map_err(|error| storage("rename to", to, &error))?;
+    sync_dir(to.parent().unwrap_or(Path::new(".")))
+}
+
+/// Makes the entries of a folder durable.
+///
+/// # Errors
+/// If it cannot be opened or synced.
+pub fn sync_dir(path: &Path) -> Result<(), StageError> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| storage("sync folder", path, &error))
+}
+
+/// Removes a folder with all it holds; nothing happens if it is not there.
+///
+/// # Errors
+/// If something in it cannot be removed.
+pub fn remove_dir(path: &Path) -> Result<(), StageError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(storage("remove", path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Entries of a folder, sorted by name; none if it is not there.
+///
+/// # Errors
+/// If it cannot be listed.
+#[expect(clippy::disallowed_methods, reason = "this is the door that sorts")]
+pub fn list_dir(path: &Path) -> Result<Vec<PathBuf>, StageError> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(storage("list", path, &error)),
+    };
+    let mut paths = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| storage("list", path, &error))?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// A lock that lives as long as this value and dies with the process.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Takes the only lock on `path`, without waiting.
+///
+/// # Errors
+/// If another process holds it, or the file cannot be made.
+pub fn lock(path: &Path) -> Result<Lock, StageError> {
+    let file = File::create(path).map_err(|error| storage("create lock", path, &error))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        StageError::storage(
+            "storage",
+            format!("`{}` is held by another run; wait for it or choose another `run.out`", path.display()),
+        )
+    })?;
+    Ok(Lock { _file: file })
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_leaves_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        write_atomic(&path, b"one").unwrap();
+        write_atomic(&path, b"two").unwrap();
+        assert_eq!(read(&path).unwrap(), b"two");
+        assert_eq!(list_dir(dir.path()).unwrap(), [path]);
+    }
+
+    #[test]
+    fn a_second_lock_is_refused_until_the_first_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = lock(&path).unwrap();
+        assert_eq!(lock(&path).unwrap_err().code, 74);
+        drop(first);
+        lock(&path).unwrap();
+    }
+
+    #[test]
+    fn errors_name_the_path() {
+        let error = read(Path::new("no/such/file")).unwrap_err();
+        assert!(error.to_string().contains("no/such/file"), "{error}");
+    }
+}
