@@ -13,6 +13,7 @@ use reelflow_api::spec::{Kind, Output, Spec, read, schema_of};
 use reelflow_api::stage::Stage;
 
 use super::shard::{Content, Event, Shard, Write};
+use crate::edge::threads;
 
 /// How `queue` describes itself.
 pub const SPEC: Spec = Spec {
@@ -115,12 +116,7 @@ impl Bank {
                 content: Content { rows: first_rows, ..Content::default() },
                 next: next.replace(sender.clone()),
             };
-            let thread = std::thread::Builder::new()
-                .name(format!("bank-{id}-{shard}"))
-                .spawn(move || owner.run(&events))
-                .map_err(|error| {
-                    StageError::failed(id, format!("cannot start the thread of shard {shard}: {error}"))
-                })?;
+            let thread = threads::spawn(&format!("bank-{id}-{shard}"), move || owner.run(&events))?;
             bank.shards.insert(0, sender);
             bank.threads.insert(0, thread);
         }

@@ -140,7 +140,7 @@ impl Trainer {
         let lr = self.settings.optimizer.lr * share;
         // A forward pass moves batch statistics, and one bad value would stay in them for ever.
         let buffers = (self.query.store.copy_of_buffers(), self.key.store.copy_of_buffers());
-        let ids: Vec<i64> = batch.slots.iter().map(|slot| slot.segment.id.0 as i64).collect();
+        let ids: Vec<i64> = batch.slots.iter().map(|slot| slot.segment.0 as i64).collect();
         let StepLoss { loss, keys, scalars } = self.forward(batch, &ids)?;
         let value = loss.double_value(&[]);
         let mut norm = f64::NAN;

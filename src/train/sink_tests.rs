@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use reelflow_api::bank::BankSettings;
-use reelflow_api::item::{Media, Orientation, Origin, Segment, SegmentId, SlotInfo, View};
+use reelflow_api::item::{SegmentId, SlotInfo, View};
 use reelflow_api::spec::Table;
 
 use super::*;
@@ -38,29 +38,10 @@ fn context(dir: &Path, rows: u32) -> SinkContext {
 }
 
 fn batch(step: u64) -> Batch {
-    let media = Arc::new(Media {
-        origin: Origin::Pattern { number: 0 },
-        name: "pattern:0".to_owned(),
-        width: 16,
-        height: 16,
-        orientation: Orientation::default(),
-        times: vec![0, 1],
-        keys: Vec::new(),
-        codec: "pattern".to_owned(),
-        bytes: 0,
-    });
     let slot = |slot: usize| SlotInfo {
         slot: slot as u32,
         attempt: 0,
-        segment: Arc::new(Segment {
-            id: SegmentId(step * 100 + slot as u64),
-            media: Arc::clone(&media),
-            first: 0,
-            count: 2,
-            label: None,
-            group: None,
-            split: None,
-        }),
+        segment: SegmentId(step * 100 + slot as u64),
         frames: vec![vec![0, 1]; 3],
     };
     let view = |name: &str| {

@@ -18,11 +18,8 @@ pub struct PretextSpec {
     /// JSON Schema of the parameters.
     pub schema: fn() -> Schema,
     /// Reads the parameters.
-    pub build: fn(&Table<'_>) -> BuiltPretext,
+    pub build: fn(&Table<'_>) -> Result<Box<dyn Pretext>, Vec<Problem>>,
 }
-
-/// A task, or everything that is wrong with its parameters.
-pub type BuiltPretext = Result<Box<dyn Pretext>, Vec<Problem>>;
 
 /// A projection that a task wants on top of the encoder's pooled features.
 #[derive(Clone, Debug, PartialEq)]
