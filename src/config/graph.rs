@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reelflow_api::spec::{Kind, Output, Port, Problem, Spec, nearest};
 
 use super::meaning;
-use super::stages::{Draft, StageDraft, noun};
+use super::stages::{Draft, StageDraft, with_article};
 
 /// In the order of the flow.
 const PORTS: [Port; 4] = [Port::Segments, Port::Clips, Port::Views, Port::Batches];
@@ -192,8 +192,8 @@ fn check_ports(
                 Some(port) if spec.accepts.contains(&port) => continue,
                 Some(port) => mismatch(stage, spec, &stages[from], port, registry),
                 None if from_spec.output == Output::Nothing => {
-                    let (path, what) = (&stage.table.path, noun(stages[from].kind));
-                    let message = format!("`{path}` reads `{id}`, a {what}, which hands nothing on");
+                    let (path, what) = (&stage.table.path, with_article(stages[from].kind));
+                    let message = format!("`{path}` reads `{id}`, {what}, which hands nothing on");
                     (message, "read the stage before it".to_owned())
                 }
                 // Something before it is wrong already.

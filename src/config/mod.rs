@@ -9,6 +9,7 @@
 //! ```
 
 pub mod codes;
+pub mod draw;
 mod graph;
 mod meaning;
 pub mod plan;

@@ -140,6 +140,14 @@ impl Report {
         out
     }
 
+    /// Writes `text` (of [`Report::short`] or [`Report::json`]) to standard output; the exit code to leave
+    /// with.
+    #[must_use]
+    pub fn print(&self, text: &str) -> ExitCode {
+        print!("{text}");
+        ExitCode::from(EXIT_REFUSED)
+    }
+
     /// Writes the blocks to standard error, in colour on a terminal; the exit code to leave with.
     #[must_use]
     pub fn refuse(&self) -> ExitCode {

@@ -4,6 +4,8 @@
 //! value out of range and unknown choice is found in one pass, at any depth, at its own place. Serde
 //! comes last and has little left to complain about.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde_json::Value;
@@ -34,6 +36,8 @@ pub fn read<S: Settings>(table: &Table<'_>) -> Result<S, Vec<Problem>> {
     let value = Spanned::new(table.span.clone(), DeValue::Table(table.entries.clone()));
     let settings = match serde_path_to_error::deserialize::<_, S>(ValueDeserializer::from(value)) {
         Ok(settings) => settings,
+        // Told already: the number does not fit its type.
+        Err(_) if !problems.is_empty() => return Err(problems),
         Err(error) => {
             let path = dotted(error.path());
             let span = error.inner().span().unwrap_or_else(|| table.span_of(&path));
@@ -93,18 +97,23 @@ impl Walk {
 
     fn object(&mut self, facets: &Facets<'_>, entries: &DeTable<'_>, span: &Range<usize>, path: &str) {
         let known = facets.properties();
+        let absent: Vec<&str> = known.keys().copied().filter(|name| !entries.contains_key(*name)).collect();
+        let mut misspelt = Vec::new();
         for (key, value) in entries {
             let name = key.get_ref().as_ref();
             match known.get(name).copied().or_else(|| facets.get("additionalProperties")) {
                 Some(Value::Bool(false)) => {
-                    let names: Vec<&str> = known.keys().copied().collect();
-                    self.problems.push(unknown(key, &names, path));
+                    let meant = nearest(name, &absent);
+                    misspelt.extend(meant);
+                    self.problems.push(unknown(key, meant, &known, path));
                 }
                 Some(schema) => self.value(facets.sub(schema), value, &join(path, name)),
                 None => {}
             }
         }
-        for name in facets.required().into_iter().filter(|name| !entries.contains_key(*name)) {
+        // A misspelt parameter is one mistake, not an unknown one and a missing one.
+        let is_missing = |name: &&str| !entries.contains_key(*name) && !misspelt.contains(name);
+        for name in facets.required().into_iter().filter(is_missing) {
             let about = known.get(name).and_then(|schema| schema["description"].as_str()).unwrap_or_default();
             let about = about.lines().next().unwrap_or_default();
             let help = if about.is_empty() { String::new() } else { format!(": {about}") };
@@ -312,15 +321,19 @@ fn describe(value: &DeValue<'_>) -> String {
     }
 }
 
-fn unknown(key: &Spanned<std::borrow::Cow<'_, str>>, names: &[&str], path: &str) -> Problem {
-    let name = key.get_ref().as_ref();
-    Problem::new("P012", key.span(), format!("unknown parameter `{name}` in `{path}`"))
-        .label("not a parameter here")
-        .help(match nearest(name, names) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None if names.is_empty() => "there are no parameters here; remove it".to_owned(),
-            None => format!("parameters: {}", names.join(", ")),
-        })
+fn unknown(
+    key: &Spanned<Cow<'_, str>>,
+    meant: Option<&str>,
+    known: &BTreeMap<&str, &Value>,
+    path: &str,
+) -> Problem {
+    let message = format!("unknown parameter `{}` in `{path}`", key.get_ref());
+    let names: Vec<&str> = known.keys().copied().collect();
+    Problem::new("P012", key.span(), message).label("not a parameter here").help(match meant {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None if names.is_empty() => "there are no parameters here; remove it".to_owned(),
+        None => format!("parameters: {}", names.join(", ")),
+    })
 }
 
 fn unknown_choice(word: &str, words: &[&str], span: Range<usize>, path: &str) -> Problem {
