@@ -154,10 +154,10 @@ fn parameters(facets: &Facets<'_>, depth: usize, out: &mut String) {
             // The tag of a form is its heading.
             continue;
         }
-        let default = match facets.get("default") {
+        let default = match facets.default() {
             _ if required.contains(&name) => ", required".to_owned(),
-            Some(Value::Null) | None => ", optional".to_owned(),
-            Some(Value::Object(_)) => ", optional".to_owned(),
+            Some(Value::Null | Value::Object(_)) | None => ", optional".to_owned(),
+            Some(Value::Array(items)) if items.iter().any(Value::is_object) => ", optional".to_owned(),
             Some(value) => format!(", default {value}"),
         };
         out.push_str(&format!("{indent}{name}: {}{}{default}\n", type_of(&facets), range(&facets)));

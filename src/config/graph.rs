@@ -163,9 +163,13 @@ fn sort(stages: &[StageDraft<'_>], producers: &[Vec<usize>], problems: &mut Vec<
 
 /// `round` goes against the flow.
 fn cycle(stages: &[StageDraft<'_>], round: &[usize]) -> Problem {
-    let mut names: Vec<String> = round.iter().rev().map(|index| format!("`{}`", stages[*index].id)).collect();
+    // Told from the stage that comes first in the file; it is the one to be mended.
+    let mut round: Vec<usize> = round.iter().rev().copied().collect();
+    let first = round.iter().enumerate().min_by_key(|(_, index)| **index).map_or(0, |(at, _)| at);
+    round.rotate_left(first);
+    let mut names: Vec<String> = round.iter().map(|index| format!("`{}`", stages[*index].id)).collect();
     names.push(names[0].clone());
-    let (reader, read) = (&stages[round[0]], &stages[round[1 % round.len()]]);
+    let (reader, read) = (&stages[round[0]], &stages[round[round.len() - 1]]);
     let span =
         reader.inputs.iter().find(|(id, _)| *id == read.id).map_or(reader.id_span.clone(), |i| i.1.clone());
     let message = format!("the stages {} form a cycle", names.join(" → "));
@@ -254,6 +258,11 @@ fn check_ends(stages: &[StageDraft<'_>], wiring: &Wiring, suspects: &[String], p
     if !has(Kind::Sink) {
         let help = "add a `[sinks.ID]` table with a `type` and `inputs`";
         problems.push(Problem::new("P027", 0..0, "the pipeline has no sink").help(help));
+        return;
+    }
+    // A stage that says nothing of its inputs may well be the missing reader.
+    let reads = |stage: &StageDraft<'_>| matches!(stage.kind, Kind::Operator | Kind::Sink);
+    if stages.iter().any(|stage| reads(stage) && stage.inputs.is_empty()) {
         return;
     }
     for (index, stage) in stages.iter().enumerate() {

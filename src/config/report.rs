@@ -121,15 +121,15 @@ impl Report {
         let mut out = String::new();
         for problem in &self.problems {
             let place = self.text.place(&problem.span);
-            let end = self.text.place(&(problem.span.end..problem.span.end));
+            let (end_line, end_column) = place.end();
             let object = serde_json::json!({
                 "code": problem.code,
                 "severity": "error",
                 "file": place.path,
                 "line": place.line,
                 "column": place.column,
-                "end_line": end.line.max(place.line),
-                "end_column": end.column,
+                "end_line": end_line,
+                "end_column": end_column,
                 "text": &place.text[place.span.clone()],
                 "message": problem.message,
                 "help": problem.help,

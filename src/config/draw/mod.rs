@@ -220,8 +220,8 @@ fn telling(spec: &Spec, values: &Map<String, Value>) -> Vec<String> {
     let facets = Facets::new(schema.as_value(), schema.as_value());
     let mut chosen = Vec::new();
     for (name, schema) in facets.properties() {
-        let default = facets.sub(schema).get("default");
-        let Some(value) = values.get(name).filter(|value| Some(*value) != default) else { continue };
+        let default = facets.sub(schema).default();
+        let Some(value) = values.get(name).filter(|value| Some(*value) != default.as_ref()) else { continue };
         chosen.push((default.is_some(), name, value));
     }
     chosen.sort_by_key(|(has_default, _, _)| *has_default);

@@ -116,38 +116,21 @@ fn texts_are_escaped_in_every_format() {
 }
 
 #[test]
-fn zz_look() {
-    let d = branching();
-    std::fs::write("/tmp/x1.svg", d.render(Format::Svg)).unwrap();
-    let sh = vec![
-        shape("corpus", Look::Source, &["paths data/demo…corpus/train", "labels folder"]),
-        shape("windows", Look::Operator, &["frames 8", "stride 2", "negative disjoint"]),
-        shape("views", Look::Operator, &["random_resized_crop", "colour_jitter", "normalize"]),
-        shape("static_mix", Look::Operator, &["form self_frame", "alpha 0.3"]),
-        shape("batch", Look::Operator, &["size 16"]),
-        shape("keys", Look::Bank, &["rows 512"]),
-        shape("train", Look::Sink, &["encoder: r3d", "pretext: vtdl", "optimizer: sgd"]),
-        shape("preview", Look::Sink, &["every 200"]),
-    ];
-    let mut d = Drawing { title: "demo".to_owned(), shapes: sh, arrows: vec![], frames: vec![] };
-    for (f, t, l) in [
-        (0, 1, "segments"),
-        (1, 2, "clips"),
-        (2, 3, "views"),
-        (3, 4, "views"),
-        (4, 6, "batches"),
-        (4, 7, "batches"),
-    ] {
-        d.connect(f, t, l);
-    }
-    d.shapes[5].hung_on = Some(6);
-    d.arrows.push(Arrow { from: 5, to: 6, label: "rows".to_owned(), dashed: true });
-    std::fs::write("/tmp/x2.svg", d.render(Format::Svg)).unwrap();
-    let plan =
-        crate::config::load_file(std::path::Path::new("pipelines/hello.toml"), &["run.workers=3".to_owned()])
-            .ok()
-            .unwrap();
-    std::fs::write("/tmp/x3.svg", physical(&plan).render(Format::Svg)).unwrap();
-    std::fs::write("/tmp/x4.svg", logical(&plan).render(Format::Svg)).unwrap();
-    std::fs::write("/tmp/x3.dot", physical(&plan).render(Format::Dot)).unwrap();
+fn the_physical_picture_shows_what_the_engine_puts_in_between() {
+    let file = std::path::Path::new("pipelines/hello.toml");
+    let plan = crate::config::load_file(file, &["run.workers=3".to_owned()]).ok().unwrap();
+    let drawing = physical(&plan);
+    let titles: Vec<&str> = drawing.shapes.iter().map(|shape| shape.title.as_str()).collect();
+    let expected =
+        ["patterns", "windows", "decode", "views", "static_mix", "exchange", "batch", "queue", "digest"];
+    assert_eq!(titles, expected);
+    // A chain: each box reads the one before it.
+    let pairs: Vec<(usize, usize)> = drawing.arrows.iter().map(|arrow| (arrow.from, arrow.to)).collect();
+    assert_eq!(pairs, (0..8).map(|at| (at, at + 1)).collect::<Vec<_>>());
+    assert_eq!(drawing.frames[0].title, "3 worker threads, at most 4 steps ahead of the sinks");
+    assert_eq!(drawing.frames[0].shapes, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(drawing.frames[1].shapes, [8]);
+    let logical = logical(&plan);
+    assert_eq!(logical.arrows.len(), 5);
+    assert!(logical.shapes[1].lines.contains(&"frames 8".to_owned()), "{:?}", logical.shapes[1]);
 }
