@@ -229,7 +229,7 @@ fn telling(spec: &Spec, values: &Map<String, Value>) -> Vec<String> {
     for (_, name, value) in chosen.into_iter().take(3) {
         match value {
             Value::Array(items) if items.first().is_some_and(Value::is_object) => {
-                lines.extend(items.iter().map(|item| summary(item)));
+                lines.extend(items.iter().map(summary));
             }
             Value::Object(_) => lines.push(format!("{name}: {}", summary(value))),
             _ => lines.push(format!("{name} {}", summary(value))),
