@@ -186,7 +186,8 @@ fn forms(facets: &Facets<'_>, depth: usize, out: &mut String) {
         } else if choices.len() == 1 {
             parameters(choice, depth, out);
         } else if let ([word], Some(about)) = (choice.words().as_slice(), choice.get("description")) {
-            out.push_str(&format!("{indent}\"{word}\"  {}\n", about.as_str().unwrap_or_default()));
+            let about = about.as_str().unwrap_or_default().replace('\n', " ");
+            out.push_str(&format!("{indent}\"{word}\"  {about}\n"));
         }
     }
 }
