@@ -77,7 +77,7 @@ fn chain(before: u128, batch: &Batch) -> u128 {
     for slot in &batch.slots {
         hash.update(&slot.slot.to_le_bytes());
         hash.update(&slot.attempt.to_le_bytes());
-        hash.update(&slot.segment.id.0.to_le_bytes());
+        hash.update(&slot.segment.0.to_le_bytes());
         for frame in slot.frames.iter().flatten() {
             hash.update(&frame.to_le_bytes());
         }

@@ -13,10 +13,9 @@ pub fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, StageError> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work)
-        .map_err(|error| StageError::unavailable(name, format!("the system starts no further thread: {error}")))
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| {
+        StageError::unavailable(name, format!("the system starts no further thread: {error}"))
+    })
 }
 
 /// Cores this process may use, at least 1.

@@ -1,3 +1,24 @@
 //! A plan into a running dataflow; the only folder that names timely.
+//!
+//! ```text
+//! every worker:  plans ─▶ decode ─▶ augment ─▶ views ─▶ ┐ by step
+//!                                                       ├─▶ gather ─▶ views ─▶ ┐ to worker 0
+//!                                                       ┘                      ├─▶ deliver ─▶ queue ─▶ sinks
+//! ```
+//!
+//! Logical time is the step. [`clips`] holds credits: it hands out a step only when the step `ahead`
+//! before it has been consumed, which it reads from a probe behind [`deliver`]. So memory is bounded end
+//! to end, and nothing but the frontier is back-pressure.
 
+pub mod checkpoint;
+pub mod clips;
+pub mod decode;
+pub mod deliver;
+pub mod flow;
+pub mod gather;
+pub mod layout;
+pub mod parcel;
+pub mod pixels;
 pub mod registry;
+pub mod run_dir;
+pub mod shared;

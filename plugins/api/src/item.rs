@@ -215,14 +215,14 @@ pub struct DecodedSample {
 }
 
 /// Who sits in a slot of a batch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SlotInfo {
     /// Position in the batch.
     pub slot: u32,
     /// 0, or how often the slot was drawn again.
     pub attempt: u32,
     /// Where the clips come from.
-    pub segment: Arc<Segment>,
+    pub segment: SegmentId,
     /// Frame numbers of each view, in the order of [`Batch::views`].
     pub frames: Vec<Vec<u32>>,
 }

@@ -1,0 +1,238 @@
+//! One consistent cut of a run: every sink's state after a step, with a manifest that is written last.
+//!
+//! ```text
+//! checkpoints/step=000120/
+//!   train/query.safetensors …   parts of the sink `train`
+//!   manifest.json               step, seed, catalogue, pipeline, and a checksum of every part
+//! ```
+//!
+//! The folder is written under a temporary name, synced and renamed, so a checkpoint is whole or not
+//! there. A damaged one is named and the one before it is used.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use reelflow_api::error::StageError;
+use reelflow_api::stage::Parts;
+use serde::{Deserialize, Serialize};
+
+use crate::edge::files;
+
+/// Version of the folder's layout; a newer one is refused.
+const FORMAT: u32 = 1;
+const MANIFEST: &str = "manifest.json";
+
+/// What a checkpoint belongs to, and what it consists of.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Manifest {
+    /// Version of the layout.
+    pub format: u32,
+    /// Version of the program that wrote it.
+    pub program: String,
+    /// The first step that is not in it.
+    pub step: u64,
+    /// Version of each sampler's catalogue.
+    pub catalogues: BTreeMap<String, String>,
+    /// The pipeline with all defaults.
+    pub pipeline: String,
+    /// Every file, with its size and checksum.
+    pub parts: Vec<PartEntry>,
+}
+
+/// One file of a checkpoint.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct PartEntry {
+    /// The sink it belongs to.
+    pub sink: String,
+    /// File name below the sink's folder.
+    pub name: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// XXH3 of the content.
+    pub xxh3: String,
+}
+
+/// A checkpoint in memory.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Parts of each sink.
+    pub sinks: BTreeMap<String, Parts>,
+}
+
+impl Manifest {
+    /// A manifest for the state before `step`; parts are filled in when it is written.
+    #[must_use]
+    pub fn new(step: u64, catalogues: BTreeMap<String, String>, pipeline: String) -> Self {
+        let program = env!("CARGO_PKG_VERSION").to_owned();
+        Self { format: FORMAT, program, step, catalogues, pipeline, parts: Vec::new() }
+    }
+}
+
+/// Writes a checkpoint below `root` and removes all but the newest `kept`.
+///
+/// # Errors
+/// If anything cannot be written; older checkpoints stay as they are.
+pub fn write(
+    root: &Path,
+    mut manifest: Manifest,
+    sinks: &BTreeMap<String, Parts>,
+    kept: u32,
+) -> Result<PathBuf, StageError> {
+    let dir = root.join(format!("step={:08}", manifest.step));
+    let temporary = root.join(format!("step={:08}.tmp", manifest.step));
+    files::remove_dir(&temporary)?;
+    files::make_dir(&temporary)?;
+    for (sink, parts) in sinks {
+        let folder = temporary.join(sink);
+        files::make_dir(&folder)?;
+        for (name, bytes) in parts {
+            files::write_synced(&folder.join(name), bytes)?;
+            manifest.parts.push(PartEntry {
+                sink: sink.clone(),
+                name: name.clone(),
+                bytes: bytes.len() as u64,
+                xxh3: files::checksum(bytes),
+            });
+        }
+        files::sync_dir(&folder)?;
+    }
+    let text = serde_json::to_string_pretty(&manifest).expect("plain data serialises");
+    files::write_synced(&temporary.join(MANIFEST), text.as_bytes())?;
+    files::sync_dir(&temporary)?;
+    // A resumed run may come to a step it had already saved; the new one is the same and replaces it.
+    files::remove_dir(&dir)?;
+    files::rename_dir(&temporary, &dir)?;
+    purge(root, kept)?;
+    Ok(dir)
+}
+
+/// The newest checkpoint below `root` that is whole, and a line about each newer one that is not.
+///
+/// # Errors
+/// If there are checkpoints and all are damaged, or one is from a newer program.
+pub fn newest(root: &Path) -> Result<Option<(Checkpoint, Vec<String>)>, StageError> {
+    let mut damaged = Vec::new();
+    for dir in complete(root)?.into_iter().rev() {
+        match open(&dir) {
+            Ok(checkpoint) => return Ok(Some((checkpoint, damaged))),
+            Err(error) if error.code == 78 => return Err(error),
+            Err(error) => damaged.push(error.message),
+        }
+    }
+    if damaged.is_empty() {
+        return Ok(None);
+    }
+    Err(StageError::storage(
+        "checkpoint",
+        format!("no checkpoint below `{}` is whole: {}", root.display(), damaged.join("; ")),
+    ))
+}
+
+/// Reads and verifies one checkpoint folder.
+///
+/// # Errors
+/// If a file is missing or differs from the manifest (code 74), or it is from a newer program (78).
+pub fn open(dir: &Path) -> Result<Checkpoint, StageError> {
+    let path = dir.join(MANIFEST);
+    let bad =
+        |path: &Path, what: String| StageError::storage("checkpoint", format!("`{}` {what}", path.display()));
+    let manifest: Manifest = serde_json::from_slice(&files::read(&path)?)
+        .map_err(|error| bad(&path, format!("is not a manifest: {error}")))?;
+    if manifest.format > FORMAT {
+        return Err(StageError::refused(
+            "checkpoint",
+            format!("`{}` has format {}, this program reads up to {FORMAT}", path.display(), manifest.format),
+        ));
+    }
+    let mut sinks: BTreeMap<String, Parts> = BTreeMap::new();
+    for entry in &manifest.parts {
+        let path = dir.join(&entry.sink).join(&entry.name);
+        let bytes = files::read(&path)?;
+        if bytes.len() as u64 != entry.bytes || files::checksum(&bytes) != entry.xxh3 {
+            let found = bytes.len();
+            return Err(bad(
+                &path,
+                format!("is damaged: {found} bytes, {} expected, or the checksum differs", entry.bytes),
+            ));
+        }
+        sinks.entry(entry.sink.clone()).or_default().insert(entry.name.clone(), bytes);
+    }
+    Ok(Checkpoint { dir: dir.to_owned(), manifest, sinks })
+}
+
+/// Folders with a final name, oldest first.
+fn complete(root: &Path) -> Result<Vec<PathBuf>, StageError> {
+    let step = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("step=")?.parse::<u64>().ok();
+    let mut dirs: Vec<(u64, PathBuf)> =
+        files::list_dir(root)?.into_iter().filter_map(|path| Some((step(&path)?, path))).collect();
+    dirs.sort();
+    Ok(dirs.into_iter().map(|(_, path)| path).collect())
+}
+
+fn purge(root: &Path, kept: u32) -> Result<(), StageError> {
+    let dirs = complete(root)?;
+    for dir in dirs.iter().take(dirs.len().saturating_sub(kept as usize)) {
+        files::remove_dir(dir)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn save(root: &Path, step: u64, content: &[u8]) -> PathBuf {
+        let parts = Parts::from([("a.bin".to_owned(), content.to_vec())]);
+        let sinks = BTreeMap::from([("train".to_owned(), parts)]);
+        write(root, Manifest::new(step, BTreeMap::new(), String::new()), &sinks, 2).unwrap()
+    }
+
+    #[test]
+    fn the_newest_is_read_and_the_oldest_are_removed() {
+        let root = tempfile::tempdir().unwrap();
+        for step in [5, 10, 100] {
+            save(root.path(), step, &[step as u8]);
+        }
+        let (checkpoint, damaged) = newest(root.path()).unwrap().unwrap();
+        assert_eq!(checkpoint.manifest.step, 100);
+        assert_eq!(checkpoint.sinks["train"]["a.bin"], [100]);
+        assert!(damaged.is_empty());
+        assert_eq!(complete(root.path()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found_and_the_older_one_used() {
+        let root = tempfile::tempdir().unwrap();
+        save(root.path(), 1, b"older");
+        let dir = save(root.path(), 2, b"newer");
+        let path = dir.join("train/a.bin");
+        for bit in 0..40 {
+            let mut bytes = b"newer".to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            files::write_synced(&path, &bytes).unwrap();
+            let (checkpoint, damaged) = newest(root.path()).unwrap().unwrap();
+            assert_eq!(checkpoint.manifest.step, 1);
+            assert!(damaged[0].contains("a.bin"), "{damaged:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_there_is_not_an_error_and_all_damaged_is() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(newest(root.path()).unwrap().is_none());
+        let dir = save(root.path(), 1, b"only");
+        std::fs::remove_file(dir.join("train/a.bin")).unwrap();
+        assert_eq!(newest(root.path()).unwrap_err().code, 74);
+    }
+
+    #[test]
+    fn a_folder_without_its_final_name_does_not_exist() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("step=00000007.tmp/train")).unwrap();
+        assert!(newest(root.path()).unwrap().is_none());
+    }
+}

@@ -1,0 +1,203 @@
+//! A running dataflow: workers in the background, complete steps in order at this end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use reelflow_api::error::StageError;
+use reelflow_api::item::DecodedSample;
+use timely::communication::WorkerGuards;
+use timely::dataflow::operators::core::concat::Concatenate as _;
+use timely::dataflow::operators::probe::{self, Probe as _};
+use timely::dataflow::{Scope, Stream};
+use timely::worker::Worker;
+
+use super::clips::clips;
+use super::deliver::{Delivery, Waker, address, deliver};
+use super::gather::gather;
+use super::layout::{Layout, OperatorKind};
+use super::parcel::Parcels;
+use super::pixels::{augment, views};
+use super::shared::Shared;
+
+/// How long an idle worker sleeps before it looks whether the run has failed elsewhere.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// What [`Flow::next`] found.
+pub enum Next {
+    /// A complete step.
+    Step(Delivery),
+    /// Nothing yet.
+    Idle,
+    /// No further step will come.
+    End,
+}
+
+/// A running dataflow.
+pub struct Flow {
+    /// What all its threads share.
+    pub shared: Arc<Shared>,
+    queue: Receiver<Delivery>,
+    waker: Waker,
+    workers: Option<WorkerGuards<()>>,
+}
+
+impl Flow {
+    /// Starts `workers` worker threads on `layout`.
+    ///
+    /// # Errors
+    /// If the threads cannot be started.
+    pub fn start(layout: Layout, workers: usize) -> Result<Self, StageError> {
+        let layout = Arc::new(layout);
+        let shared = Arc::new(Shared::default());
+        shared.set_consumed(layout.first_step);
+        let waker = Waker::default();
+        let (sender, queue) = bounded(layout.ahead as usize + 1);
+        let sender = Mutex::new(Some(sender));
+        let guards = timely::execute(timely::Config::process(workers.max(1)), {
+            let (layout, shared, waker) = (layout, Arc::clone(&shared), waker.clone());
+            move |worker| {
+                // Only the first worker delivers; the others must not keep the queue open.
+                let sender = sender.lock().expect("no holder panics").take_if(|_| worker.index() == 0);
+                work(worker, &layout, &shared, sender, &waker);
+            }
+        })
+        .map_err(|error| StageError::unavailable("engine", format!("workers did not start: {error}")))?;
+        Ok(Self { shared, queue, waker, workers: Some(guards) })
+    }
+
+    /// The next complete step; waits at most `patience`.
+    #[must_use]
+    pub fn next(&self, patience: Duration) -> Next {
+        if self.shared.has_failed() {
+            return Next::End;
+        }
+        match self.queue.recv_timeout(patience) {
+            Ok(delivery) => Next::Step(delivery),
+            Err(RecvTimeoutError::Timeout) => Next::Idle,
+            Err(RecvTimeoutError::Disconnected) => Next::End,
+        }
+    }
+
+    /// Says that `step` has been used; its place in memory becomes a credit for the sources.
+    pub fn consumed(&self, step: u64) {
+        self.shared.set_consumed(step + 1);
+        self.waker.wake();
+    }
+
+    /// Steps that are complete and wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Lets the flow drain and waits for its threads.
+    ///
+    /// # Errors
+    /// The first failure of any of them.
+    pub fn finish(mut self) -> Result<Arc<Shared>, StageError> {
+        self.shared.stop();
+        self.waker.wake();
+        let mut panicked = None;
+        if let Some(guards) = self.workers.take() {
+            for joined in guards.join() {
+                if let Err(message) = joined {
+                    panicked = Some(message);
+                }
+            }
+        }
+        match (self.shared.take_failure(), panicked) {
+            (Some(error), _) => Err(error),
+            (None, Some(message)) => Err(StageError {
+                stage: "engine".to_owned(),
+                message: format!("a worker panicked: {message}"),
+                code: 101,
+            }),
+            (None, None) => Ok(Arc::clone(&self.shared)),
+        }
+    }
+}
+
+/// One worker's life: build, step until all is done, and leave early if anything fails anywhere.
+fn work(
+    worker: &mut Worker,
+    layout: &Arc<Layout>,
+    shared: &Arc<Shared>,
+    queue: Option<Sender<Delivery>>,
+    waker: &Waker,
+) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let probe = probe::Handle::new();
+        worker.dataflow::<u64, _, _>(|scope| build(scope, layout, shared, queue, waker, &probe));
+        while !probe.done() && !shared.has_failed() {
+            worker.step_or_park(Some(IDLE));
+        }
+    }));
+    if let Err(panic) = outcome {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        shared.fail(StageError {
+            stage: "engine".to_owned(),
+            message: format!("a worker panicked: {text}"),
+            code: 101,
+        });
+    }
+    if shared.has_failed() {
+        for dataflow in worker.installed_dataflows() {
+            worker.drop_dataflow(dataflow);
+        }
+    }
+}
+
+/// What leaves an operator.
+#[derive(Clone)]
+enum Output<'scope> {
+    Clips(Stream<'scope, u64, Vec<DecodedSample>>),
+    Views(Stream<'scope, u64, Parcels>),
+    Nothing,
+}
+
+impl<'scope> Output<'scope> {
+    fn views(&self) -> Stream<'scope, u64, Parcels> {
+        match self {
+            Self::Views(stream) => stream.clone(),
+            _ => unreachable!("the plan's ports were checked"),
+        }
+    }
+}
+
+/// Builds the same operators in the same order on every worker.
+fn build<'scope>(
+    scope: Scope<'scope, u64>,
+    layout: &Arc<Layout>,
+    shared: &Arc<Shared>,
+    queue: Option<Sender<Delivery>>,
+    waker: &Waker,
+    probe: &probe::Handle<u64>,
+) {
+    let mut outputs: Vec<Output<'scope>> = Vec::new();
+    let mut to_sinks = Vec::new();
+    for (position, operator) in layout.operators.iter().enumerate() {
+        let output = match &operator.kind {
+            OperatorKind::Sample(sampling) => {
+                Output::Clips(clips(scope, &operator.id, sampling, layout, shared, probe))
+            }
+            OperatorKind::Augment(_) => match &outputs[operator.input] {
+                Output::Clips(stream) => Output::Views(augment(stream.clone(), layout, position, shared)),
+                _ => unreachable!("the plan's ports were checked"),
+            },
+            OperatorKind::Views(_) => {
+                Output::Views(views(outputs[operator.input].views(), layout, position, shared))
+            }
+            OperatorKind::Batch => Output::Views(gather(outputs[operator.input].views(), &operator.id)),
+            OperatorKind::Sink(number) => {
+                to_sinks.push(address(outputs[operator.input].views(), &operator.id, *number));
+                Output::Nothing
+            }
+        };
+        outputs.push(output);
+    }
+    let all = scope.concatenate(to_sinks);
+    deliver(all, queue, shared, waker).probe_with(probe);
+}

@@ -1,0 +1,247 @@
+//! The plan as the workers see it: stages that can be shared, edges as numbers, one catalogue a sampler.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use reelflow_api::bank::BankSettings;
+use reelflow_api::error::StageError;
+use reelflow_api::item::Catalogue;
+use reelflow_api::rng::Key;
+use reelflow_api::stage::{Augment, Place, Sampler, SinkPlan, Source, Stage, ViewMap};
+
+use crate::config::{Plan, RunSettings};
+
+/// Name and `[C, T, H, W]` of each view.
+pub type ViewShapes = Vec<(Arc<str>, [usize; 4])>;
+
+/// Everything a worker needs to build its part of the dataflow.
+pub struct Layout {
+    /// Operators in topological order; edges point backwards.
+    pub operators: Vec<Operator>,
+    /// Steps `[first, last)` to run; `None` never ends.
+    pub steps: Option<u64>,
+    /// First step of this run (0, or where a checkpoint left off).
+    pub first_step: u64,
+    /// Steps the data may run ahead of the sinks.
+    pub ahead: u64,
+}
+
+/// One operator and the one it reads.
+pub struct Operator {
+    /// Id in the pipeline file.
+    pub id: String,
+    /// Key for chance.
+    pub key: Key,
+    /// Position of its input in [`Layout::operators`]; unused for samplers.
+    pub input: usize,
+    /// What it does.
+    pub kind: OperatorKind,
+}
+
+/// What an operator does.
+pub enum OperatorKind {
+    /// Hands out plans and decodes them.
+    Sample(Arc<Sampling>),
+    /// Clips into views.
+    Augment(Box<dyn Augment>),
+    /// Views into views.
+    Views(Box<dyn ViewMap>),
+    /// Slots into batches.
+    Batch,
+    /// Batches to the sink of this number.
+    Sink(u32),
+}
+
+/// A sampler with what it samples from.
+pub struct Sampling {
+    /// The stage.
+    pub sampler: Box<dyn Sampler>,
+    /// What it draws from.
+    pub catalogue: Catalogue,
+    /// Slots of every step.
+    pub batch_size: u32,
+    /// Key for chance.
+    pub key: Key,
+}
+
+impl Sampling {
+    /// The plan at `place`, drawn with the key of that place.
+    #[must_use]
+    pub fn plan(&self, place: Place) -> Option<reelflow_api::item::SamplePlan> {
+        let key = self.key.number(place.step).number(u64::from(place.slot)).number(u64::from(place.attempt));
+        self.sampler.plan(&self.catalogue, place, key)
+    }
+}
+
+/// A sink as the plan has it, and what flows into it.
+pub struct SinkEntry {
+    /// Id in the pipeline file.
+    pub id: String,
+    /// The stage.
+    pub plan: Box<dyn SinkPlan>,
+    /// Views it gets.
+    pub views: ViewShapes,
+    /// Slots of every step.
+    pub batch_size: u32,
+}
+
+/// A plan taken apart: sources first, so that they can be scanned before anything starts.
+pub struct Parts {
+    /// `[run]`.
+    pub run: RunSettings,
+    /// Sources by id.
+    pub sources: BTreeMap<String, Box<dyn Source>>,
+    /// Samplers with their source ids, in plan order.
+    pub samplers: Vec<(String, Vec<String>)>,
+    /// Everything else, in topological order.
+    nodes: Vec<(String, Vec<String>, Stage)>,
+    /// Banks by id.
+    pub banks: BTreeMap<String, BankSettings>,
+}
+
+impl Parts {
+    /// Takes a checked plan apart.
+    #[must_use]
+    pub fn of(plan: Plan) -> Self {
+        let mut parts = Self {
+            run: plan.run,
+            sources: BTreeMap::new(),
+            samplers: Vec::new(),
+            nodes: Vec::new(),
+            banks: BTreeMap::new(),
+        };
+        for node in plan.nodes {
+            match node.stage {
+                Stage::Source(source) => {
+                    parts.sources.insert(node.id, source);
+                }
+                Stage::Bank(settings) => {
+                    parts.banks.insert(node.id, settings);
+                }
+                stage => {
+                    if matches!(stage, Stage::Sampler(_)) {
+                        parts.samplers.push((node.id.clone(), node.inputs.clone()));
+                    }
+                    parts.nodes.push((node.id, node.inputs, stage));
+                }
+            }
+        }
+        parts
+    }
+
+    /// Frames a segment needs so that the sampler `id` can use it.
+    #[must_use]
+    pub fn frames_min(&self, id: &str) -> u32 {
+        self.nodes
+            .iter()
+            .find_map(|(name, _, stage)| match stage {
+                Stage::Sampler(sampler) if name == id => Some(sampler.frames_min()),
+                _ => None,
+            })
+            .unwrap_or(1)
+    }
+
+    /// Puts the operators together, with the catalogue of each sampler.
+    ///
+    /// # Errors
+    /// If a sampler has nothing to sample from.
+    pub fn layout(
+        self,
+        mut catalogues: HashMap<String, Catalogue>,
+        first_step: u64,
+    ) -> Result<(Layout, Vec<SinkEntry>), StageError> {
+        let root = Key::new(self.run.seed);
+        let batch_sizes = batch_sizes(&self.nodes);
+        let mut assembly =
+            Assembly { positions: HashMap::new(), shapes: HashMap::new(), sizes: HashMap::new() };
+        let (mut operators, mut sinks): (Vec<Operator>, Vec<SinkEntry>) = (Vec::new(), Vec::new());
+        let mut steps = (self.run.steps > 0).then_some(self.run.steps);
+        for (id, inputs, stage) in self.nodes {
+            let key = root.part(&id);
+            let from = inputs.first().cloned().unwrap_or_default();
+            let kind = match stage {
+                Stage::Sampler(sampler) => {
+                    let catalogue = catalogues.remove(&id).unwrap_or_default();
+                    if catalogue.segments.is_empty() {
+                        return Err(StageError::failed(
+                            id.clone(),
+                            format!("nothing to sample from: {} gave no usable segment", inputs.join(", ")),
+                        ));
+                    }
+                    let batch_size = batch_sizes.get(&id).copied().unwrap_or(1);
+                    if let Some(samples) = sampler.samples(&catalogue) {
+                        let end = samples.div_ceil(u64::from(batch_size));
+                        steps = Some(steps.map_or(end, |steps| steps.min(end)));
+                    }
+                    let views = sampler.views().into_iter().map(|(name, t)| (name, [0, t as usize, 0, 0]));
+                    assembly.shapes.insert(id.clone(), views.collect());
+                    OperatorKind::Sample(Arc::new(Sampling { sampler, catalogue, batch_size, key }))
+                }
+                Stage::Augment(augment) => {
+                    let views = assembly.shapes_of(&from);
+                    let shaped = views.into_iter().map(|(name, s)| (name, augment.shape(s[1] as u32)));
+                    assembly.shapes.insert(id.clone(), shaped.collect());
+                    OperatorKind::Augment(augment)
+                }
+                Stage::Views(map) => {
+                    assembly.pass_on(&from, &id);
+                    OperatorKind::Views(map)
+                }
+                Stage::Batch(size) => {
+                    assembly.pass_on(&from, &id);
+                    assembly.sizes.insert(id.clone(), size.0);
+                    OperatorKind::Batch
+                }
+                Stage::Sink(plan) => {
+                    let views = assembly.shapes_of(&from);
+                    let batch_size = assembly.sizes.get(&from).copied().unwrap_or(1);
+                    sinks.push(SinkEntry { id: id.clone(), plan, views, batch_size });
+                    OperatorKind::Sink(sinks.len() as u32 - 1)
+                }
+                Stage::Source(_) | Stage::Bank(_) => unreachable!("taken out by `Parts::of`"),
+            };
+            let input = assembly.positions.get(&from).copied().unwrap_or(0);
+            assembly.positions.insert(id.clone(), operators.len());
+            operators.push(Operator { id, key, input, kind });
+        }
+        let ahead = u64::from(self.run.ahead.max(1));
+        Ok((Layout { operators, steps, first_step, ahead }, sinks))
+    }
+}
+
+/// What is known of each operator's output while the layout is put together.
+struct Assembly {
+    positions: HashMap<String, usize>,
+    shapes: HashMap<String, ViewShapes>,
+    sizes: HashMap<String, u32>,
+}
+
+impl Assembly {
+    fn shapes_of(&self, id: &str) -> ViewShapes {
+        self.shapes.get(id).cloned().unwrap_or_default()
+    }
+
+    fn pass_on(&mut self, from: &str, to: &str) {
+        self.shapes.insert(to.to_owned(), self.shapes_of(from));
+        if let Some(size) = self.sizes.get(from).copied() {
+            self.sizes.insert(to.to_owned(), size);
+        }
+    }
+}
+
+/// The batch size behind each operator, found by walking from every `batch` towards the sources.
+fn batch_sizes(nodes: &[(String, Vec<String>, Stage)]) -> HashMap<String, u32> {
+    let mut sizes = HashMap::new();
+    for (id, inputs, stage) in nodes.iter().rev() {
+        let size = match stage {
+            Stage::Batch(size) => Some(size.0),
+            _ => sizes.get(id).copied(),
+        };
+        if let Some(size) = size {
+            for input in inputs {
+                sizes.insert(input.clone(), size);
+            }
+        }
+    }
+    sizes
+}
