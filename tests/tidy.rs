@@ -327,8 +327,14 @@ fn texts_are_about_the_program_not_about_its_making() {
     let mut broken = Vec::new();
     for file in texts(&endings).iter().filter(|file| file.path != "tests/tidy.rs") {
         for (index, line) in file.text.lines().enumerate() {
+            // In code a word may be the name that another library gave to a thing.
+            let prose = if file.path.ends_with(".rs") {
+                line.split_once("//").map_or("", |(_, it)| it)
+            } else {
+                line
+            };
             for word in forbidden {
-                let found = if word.starts_with('/') { line.contains(word) } else { has_word(line, word) };
+                let found = if word.starts_with('/') { line.contains(word) } else { has_word(prose, word) };
                 if found {
                     broken.push(format!("{}:{}: `{word}`", file.path, index + 1));
                 }
