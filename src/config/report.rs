@@ -70,7 +70,8 @@ impl Report {
         let mut group = if place.text.is_empty() || problem.span == (0..0) {
             Group::with_title(title).element(Origin::path(place.path))
         } else {
-            let other = problem.other.as_ref().map(|(span, label)| (self.text.place(span), printable(label)));
+            let other =
+                problem.other.as_deref().map(|(span, label)| (self.text.place(span), printable(label)));
             let mut snippet = Snippet::source(place.text).path(place.path.clone());
             let mark = AnnotationKind::Primary.span(place.span.clone());
             snippet = snippet.annotation(if label.is_empty() { mark } else { mark.label(label) });
@@ -137,6 +138,14 @@ impl Report {
             out.push('\n');
         }
         out
+    }
+
+    /// Writes `text` (of [`Report::short`] or [`Report::json`]) to standard output; the exit code to leave
+    /// with.
+    #[must_use]
+    pub fn print(&self, text: &str) -> ExitCode {
+        print!("{text}");
+        ExitCode::from(EXIT_REFUSED)
     }
 
     /// Writes the blocks to standard error, in colour on a terminal; the exit code to leave with.

@@ -226,7 +226,7 @@ fn insert_below<'t>(
         DeValue::Table(entries) => insert(entries, keys, value),
         DeValue::Array(items) => {
             let count = items.len();
-            let item = next.parse::<usize>().ok().and_then(|index| items.iter_mut().nth(index));
+            let item = next.parse::<usize>().ok().and_then(|index| items.get_mut(index));
             let item = item.ok_or_else(|| format!("`{name}` is a list of {count}, `{next}` is not in it"))?;
             insert_below(item, next, rest, value)
         }

@@ -82,8 +82,8 @@ impl<'s> Facets<'s> {
     /// The schema of each item of a list, by position.
     #[must_use]
     pub fn item(&self, index: usize) -> Option<&'s Value> {
-        let fixed = self.parts.iter().filter_map(|part| part["prefixItems"].as_array()).flatten();
-        fixed.skip(index).next().or_else(|| self.get("items"))
+        let mut fixed = self.parts.iter().filter_map(|part| part["prefixItems"].as_array()).flatten();
+        fixed.nth(index).or_else(|| self.get("items"))
     }
 
     /// The property with a fixed string for a value, by which the forms of a table are told apart.
@@ -121,10 +121,10 @@ impl<'s> Facets<'s> {
         names
     }
 
-    /// Bounds of a whole number: those stated, or those that its width implies (`uint8`: 0 to 255).
+    /// Bounds that the width of a whole number implies: 0 to 255 for `uint8`.
     #[must_use]
-    pub fn integer_bounds(&self) -> (Option<f64>, Option<f64>) {
-        let (low, high) = match self.get("format").and_then(Value::as_str) {
+    pub fn width_bounds(&self) -> (f64, f64) {
+        match self.get("format").and_then(Value::as_str) {
             Some("uint8") => (0.0, f64::from(u8::MAX)),
             Some("uint16") => (0.0, f64::from(u16::MAX)),
             Some("uint32") => (0.0, f64::from(u32::MAX)),
@@ -134,8 +134,7 @@ impl<'s> Facets<'s> {
             Some("int16") => (f64::from(i16::MIN), f64::from(i16::MAX)),
             Some("int32") => (f64::from(i32::MIN), f64::from(i32::MAX)),
             _ => (i64::MIN as f64, i64::MAX as f64),
-        };
-        (self.number("minimum").or(Some(low)), self.number("maximum").or(Some(high)))
+        }
     }
 
     /// A numeric keyword, such as `minimum`.
