@@ -70,7 +70,7 @@ impl ToRgb {
 /// Clamps to 0..=1.
 #[inline]
 fn unit(value: f32) -> f32 {
-    value.max(0.0).min(1.0)
+    value.clamp(0.0, 1.0)
 }
 
 #[inline]
