@@ -5,6 +5,7 @@ use reelflow_api::item::{Frame, Matrix};
 use super::colour::ColourOp;
 use super::draw::Recipe;
 use super::geometry::Affine;
+use super::rotated::Shrunk;
 use super::steps::Pivot;
 use super::weights::triangle;
 
@@ -90,38 +91,25 @@ fn filtered(frame: &Frame, kind: Kind, map: &Affine, row: u32, col: u32) -> f64 
     sum / weights
 }
 
-/// The mean of bilinear samples on a grid over the output pixel.
+/// Bilinear between four pixels of the picture shrunk upright, each black if it is outside.
 fn sampled(frame: &Frame, kind: Kind, map: &Affine, row: u32, col: u32) -> f64 {
-    let (values, w, h, scale, shift) = plane(frame, kind);
-    let count = |x: f64, y: f64| (scale * x.hypot(y) - 1e-6).ceil().max(1.0) as u32;
-    let (across, down) = (count(map.x[0], map.y[0]), count(map.x[1], map.y[1]));
-    let mut sum = 0.0;
-    for sub_row in 0..down {
-        for sub_col in 0..across {
-            let part = |sub: u32, of: u32| (f64::from(sub) + 0.5) / f64::from(of);
-            let (x, y) = map.at(f64::from(col) + part(sub_col, across), f64::from(row) + part(sub_row, down));
-            let is_inside = x >= 0.0 && y >= 0.0 && x < frame.width.into() && y < frame.height.into();
-            sum += match (is_inside, kind) {
-                (true, _) => bilinear(values, w, h, x * scale + shift, y * scale),
-                (false, Kind::Y) if frame.colour.full_range => 0.0,
-                (false, Kind::Y) => 16.0,
-                (false, _) => 128.0,
-            };
+    let shrunk = Shrunk::new(map, (frame.width, frame.height));
+    let upright = Affine { x: [shrunk.step.0, 0.0, 0.0], y: [0.0, shrunk.step.1, 0.0] };
+    let pixel = |row: f64, col: f64| {
+        let is_inside = row >= 0.0 && col >= 0.0 && row < shrunk.size.1.into() && col < shrunk.size.0.into();
+        match (is_inside, kind) {
+            (true, _) => filtered(frame, kind, &upright, row as u32, col as u32),
+            (false, Kind::Y) if frame.colour.full_range => 0.0,
+            (false, Kind::Y) => 16.0,
+            (false, _) => 128.0,
         }
-    }
-    sum / f64::from(across * down)
-}
-
-fn bilinear(values: &[u8], w: usize, h: usize, x: f64, y: f64) -> f64 {
-    let (x, y) = (x - 0.5, y - 0.5);
-    let at = |row: f64, col: f64| {
-        let (row, col) = (row.clamp(0.0, (h - 1) as f64) as usize, col.clamp(0.0, (w - 1) as f64) as usize);
-        f64::from(values[row * w + col])
     };
+    let (x, y) = map.at(f64::from(col) + 0.5, f64::from(row) + 0.5);
+    let (x, y) = (x / shrunk.step.0 - 0.5, y / shrunk.step.1 - 0.5);
     let (left, top) = (x.floor(), y.floor());
     let (fx, fy) = (x - left, y - top);
-    (at(top, left) * (1.0 - fx) + at(top, left + 1.0) * fx) * (1.0 - fy)
-        + (at(top + 1.0, left) * (1.0 - fx) + at(top + 1.0, left + 1.0) * fx) * fy
+    (pixel(top, left) * (1.0 - fx) + pixel(top, left + 1.0) * fx) * (1.0 - fy)
+        + (pixel(top + 1.0, left) * (1.0 - fx) + pixel(top + 1.0, left + 1.0) * fx) * fy
 }
 
 /// By the standards' definitions, not by a matrix.
