@@ -1,0 +1,207 @@
+//! SGD and AdamW over a network's weights, with all their state open for checkpoints.
+//!
+//! Own code because tch can neither save nor load optimiser state. Arithmetic is PyTorch's
+//! (`torch/optim/sgd.py`, `torch/optim/adamw.py`, single-tensor paths).
+
+use reelflow_api::error::StageError;
+use reelflow_api::spec::Invalid;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use super::store::{Store, from_block, to_block};
+use crate::bank::sealed::Blocks;
+
+/// How weights are changed.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerSettings {
+    /// `sgd` or `adamw`.
+    pub name: OptimizerName,
+    /// Learning rate at the top of the schedule, above 0.
+    pub lr: f64,
+    /// SGD: share of the last direction that is kept, 0 to below 1.
+    pub momentum: f64,
+    /// Pull towards zero, at least 0: added to the gradient by SGD, applied beside it by AdamW.
+    pub weight_decay: f64,
+    /// SGD: look ahead along the momentum.
+    pub nesterov: bool,
+    /// AdamW: shares of the old mean and mean square that are kept, each 0 to below 1.
+    pub betas: [f64; 2],
+    /// AdamW: added to the root of the mean square, above 0.
+    pub epsilon: f64,
+    /// Longest gradient, over all weights together; longer ones are scaled down. No limit if not given.
+    pub clip_norm: Option<f64>,
+}
+
+impl Default for OptimizerSettings {
+    /// SGD as in the released VTDL.
+    fn default() -> Self {
+        Self {
+            name: OptimizerName::Sgd,
+            lr: 0.003,
+            momentum: 0.9,
+            weight_decay: 1e-4,
+            nesterov: false,
+            betas: [0.9, 0.999],
+            epsilon: 1e-8,
+            clip_norm: None,
+        }
+    }
+}
+
+/// The optimisers there are.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerName {
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+    Adamw,
+}
+
+impl OptimizerSettings {
+    /// What is wrong with the settings; paths start with `optimizer.`.
+    #[must_use]
+    pub fn check(&self) -> Vec<Invalid> {
+        let rules = [
+            ("lr", self.lr, self.lr > 0.0, "above 0"),
+            ("momentum", self.momentum, (0.0..1.0).contains(&self.momentum), "0 to below 1"),
+            ("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "at least 0"),
+            ("betas.0", self.betas[0], (0.0..1.0).contains(&self.betas[0]), "0 to below 1"),
+            ("betas.1", self.betas[1], (0.0..1.0).contains(&self.betas[1]), "0 to below 1"),
+            ("epsilon", self.epsilon, self.epsilon > 0.0, "above 0"),
+            ("clip_norm", self.clip_norm.unwrap_or(1.0), self.clip_norm.unwrap_or(1.0) > 0.0, "above 0"),
+        ];
+        rules
+            .into_iter()
+            .filter(|(_, value, holds, _)| !holds || !value.is_finite())
+            .map(|(name, value, _, expected)| {
+                let message = format!("{value} is out of range, expected {expected}");
+                Invalid::new(format!("optimizer.{name}"), message)
+            })
+            .collect()
+    }
+}
+
+/// An optimiser and what it remembers of the steps before.
+pub struct Optimizer {
+    settings: OptimizerSettings,
+    /// Steps made.
+    pub updates: u64,
+    /// SGD: momentum. AdamW: running mean. One a weight.
+    first: Vec<Tensor>,
+    /// AdamW: running mean square. One a weight.
+    second: Vec<Tensor>,
+}
+
+impl Optimizer {
+    /// An optimiser for the weights of `store` that has not made a step.
+    #[must_use]
+    pub fn new(settings: &OptimizerSettings, store: &Store) -> Self {
+        let zeros = || store.weights().map(|entry| entry.tensor.zeros_like().detach()).collect();
+        let second = if settings.name == OptimizerName::Adamw { zeros() } else { Vec::new() };
+        Self { settings: settings.clone(), updates: 0, first: zeros(), second }
+    }
+
+    /// Length of the gradient over all weights together.
+    #[must_use]
+    pub fn grad_norm(store: &Store) -> f64 {
+        tch::no_grad(|| {
+            let squares: Vec<Tensor> = store
+                .weights()
+                .map(|entry| entry.tensor.grad())
+                .filter(Tensor::defined)
+                .map(|grad| grad.square().sum(Kind::Double))
+                .collect();
+            if squares.is_empty() {
+                0.0
+            } else {
+                Tensor::stack(&squares, 0).sum(Kind::Double).double_value(&[]).sqrt()
+            }
+        })
+    }
+
+    /// Changes the weights along their gradients, whose length is `grad_norm`, at learning rate `lr`.
+    /// Weights without a gradient stay.
+    pub fn step(&mut self, store: &Store, lr: f64, grad_norm: f64) {
+        self.updates += 1;
+        // The small number is PyTorch's, in `clip_grad_norm_`.
+        let scale = self.settings.clip_norm.map_or(1.0, |most| (most / (grad_norm + 1e-6)).min(1.0));
+        tch::no_grad(|| {
+            for (i, entry) in store.weights().enumerate() {
+                let grad = entry.tensor.grad();
+                if !grad.defined() {
+                    continue;
+                }
+                let grad = if scale < 1.0 { grad * scale } else { grad };
+                let weight = entry.tensor.shallow_clone();
+                match self.settings.name {
+                    OptimizerName::Sgd => self.sgd(i, weight, grad, lr),
+                    OptimizerName::Adamw => self.adamw(i, weight, grad, lr),
+                }
+            }
+        });
+    }
+
+    fn sgd(&self, i: usize, mut weight: Tensor, grad: Tensor, lr: f64) {
+        let settings = &self.settings;
+        let grad = if settings.weight_decay > 0.0 { grad + &weight * settings.weight_decay } else { grad };
+        let mut direction = self.first[i].shallow_clone();
+        // From zeros, the first step gives the gradient itself, as PyTorch does.
+        direction *= settings.momentum;
+        direction += &grad;
+        let direction = if settings.nesterov { grad + direction * settings.momentum } else { direction };
+        weight -= direction * lr;
+    }
+
+    fn adamw(&self, i: usize, mut weight: Tensor, grad: Tensor, lr: f64) {
+        let settings = &self.settings;
+        let [keep, keep_square] = settings.betas;
+        weight *= 1.0 - lr * settings.weight_decay;
+        let (mut mean, mut square) = (self.first[i].shallow_clone(), self.second[i].shallow_clone());
+        drop(mean.lerp_(&grad, 1.0 - keep));
+        square *= keep_square;
+        square += grad.square() * (1.0 - keep_square);
+        let updates = self.updates as f64;
+        let (correct, correct_square) = (1.0 - keep.powf(updates), 1.0 - keep_square.powf(updates));
+        let below = square.sqrt() / correct_square.sqrt() + settings.epsilon;
+        weight -= mean / below * (lr / correct);
+    }
+
+    /// Everything remembered, for a file.
+    ///
+    /// # Errors
+    /// If the device cannot be read.
+    pub fn blocks(&self, store: &Store) -> Result<Blocks, StageError> {
+        let mut blocks = Blocks::new();
+        for (part, tensors) in [("first", &self.first), ("second", &self.second)] {
+            for (entry, tensor) in store.weights().zip(tensors) {
+                blocks.insert(format!("{part}.{}", entry.name), to_block(tensor)?);
+            }
+        }
+        Ok(blocks)
+    }
+
+    /// Goes on from what [`Optimizer::blocks`] gave, stored in the file called `file`.
+    ///
+    /// # Errors
+    /// If a tensor is missing or of another shape.
+    pub fn load(
+        &mut self,
+        store: &Store,
+        file: &str,
+        blocks: &Blocks,
+        updates: u64,
+    ) -> Result<(), StageError> {
+        for (part, tensors) in [("first", &self.first), ("second", &self.second)] {
+            for (entry, tensor) in store.weights().zip(tensors) {
+                let name = format!("{part}.{}", entry.name);
+                let loaded = from_block(file, &name, &tensor.size(), tensor.kind(), blocks)?;
+                tensor.shallow_clone().copy_(&loaded);
+            }
+        }
+        self.updates = updates;
+        Ok(())
+    }
+}
