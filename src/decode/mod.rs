@@ -3,6 +3,11 @@
 //! Order, times and the end of a stream are the decoder's promise: frames come in increasing time, one
 //! for each wanted position, or the call fails with a reason.
 
+#[cfg(feature = "gst")]
+pub mod gst;
+pub mod pattern;
+
+use std::path::Path;
 use std::sync::Arc;
 
 use reelflow_api::error::SkipReason;
@@ -19,6 +24,20 @@ pub struct Failure {
     pub at_secs: Option<f64>,
 }
 
+impl Failure {
+    /// A failure without a place in time.
+    pub fn new(reason: SkipReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), at_secs: None }
+    }
+
+    /// Adds the media time in nanoseconds at which it happened.
+    #[must_use]
+    pub fn at(mut self, time: u64) -> Self {
+        self.at_secs = Some(time as f64 / 1e9);
+        self
+    }
+}
+
 /// A decoder with one owner; reused from request to request.
 pub trait Decoder: Send {
     /// Pictures at the positions `wanted` of `media.times`; `wanted` is strictly increasing, and the
@@ -32,14 +51,117 @@ pub trait Decoder: Send {
 /// A decoder for every [`Origin`] this build knows.
 #[must_use]
 pub fn decoder() -> Box<dyn Decoder> {
-    unimplemented!("media")
+    Box::new(ByOrigin::default())
 }
 
-/// Looks at a medium without decoding it: size, codec, frame times, key frames.
+/// Hands each request to the decoder that knows its origin.
+#[derive(Default)]
+struct ByOrigin {
+    pattern: pattern::PatternDecoder,
+    #[cfg(feature = "gst")]
+    file: gst::FileDecoder,
+}
+
+impl Decoder for ByOrigin {
+    fn decode(&mut self, media: &Media, wanted: &[u32]) -> Result<Vec<Arc<Frame>>, Failure> {
+        match &media.origin {
+            Origin::Pattern { .. } => self.pattern.decode(media, wanted),
+            #[cfg(feature = "gst")]
+            Origin::File(_) => self.file.decode(media, wanted),
+            #[cfg(not(feature = "gst"))]
+            Origin::File(_) => Err(no_gstreamer()),
+        }
+    }
+}
+
+/// Looks at a medium: size, codec, frame times, key frames.
+///
+/// A file is read once from end to end, but decoded only where its container has no usable frame times.
 ///
 /// # Errors
 /// With the reason why it cannot be used.
 pub fn probe(origin: &Origin) -> Result<Media, Failure> {
-    let _ = origin;
-    unimplemented!("media")
+    match origin {
+        Origin::Pattern { number } => Ok(pattern::plain(*number)),
+        Origin::File(path) => {
+            let bytes = regular_file(path)?;
+            #[cfg(feature = "gst")]
+            return gst::probe(path, bytes);
+            #[cfg(not(feature = "gst"))]
+            {
+                let _ = bytes;
+                Err(no_gstreamer())
+            }
+        }
+    }
+}
+
+/// What of the media libraries is there: name, whether it is there, and what to install if not.
+#[must_use]
+pub fn doctor() -> Vec<(String, bool, String)> {
+    #[cfg(feature = "gst")]
+    return gst::doctor();
+    #[cfg(not(feature = "gst"))]
+    vec![("gstreamer".to_owned(), false, no_gstreamer().message)]
+}
+
+#[cfg(not(feature = "gst"))]
+fn no_gstreamer() -> Failure {
+    Failure::new(
+        SkipReason::NoDecoder,
+        "this build has no GStreamer; build with the feature `gst` (it is on by default)",
+    )
+}
+
+/// Size in bytes of `path` if it is a file that can be read without blocking.
+///
+/// Only what passes here reaches a decoder: opening a named pipe would block for ever.
+///
+/// # Errors
+/// `vanished`, `unreadable`, `not_regular` or `empty`.
+fn regular_file(path: &Path) -> Result<u64, Failure> {
+    let refused = |error: std::io::Error| {
+        let reason = match error.kind() {
+            std::io::ErrorKind::NotFound => SkipReason::Vanished,
+            _ => SkipReason::Unreadable,
+        };
+        Failure::new(reason, format!("cannot be opened: {error}"))
+    };
+    let meta = std::fs::metadata(path).map_err(refused)?;
+    if !meta.is_file() {
+        let what = if meta.is_dir() { "a folder" } else { "a pipe, socket or device" };
+        return Err(Failure::new(SkipReason::NotRegular, format!("{what}, not a regular file")));
+    }
+    if meta.len() == 0 {
+        return Err(Failure::new(SkipReason::Empty, "a file of zero bytes"));
+    }
+    std::fs::File::open(path).map_err(refused)?;
+    Ok(meta.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_with_content_reach_a_decoder() {
+        let folder = tempfile::tempdir().unwrap();
+        let reason = |name: &str| probe(&Origin::File(folder.path().join(name))).unwrap_err().reason;
+        std::fs::write(folder.path().join("empty.mp4"), "").unwrap();
+        std::fs::create_dir(folder.path().join("folder.mp4")).unwrap();
+        let pipe = folder.path().join("pipe.mp4");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("link.mp4")).unwrap();
+        assert_eq!(reason("empty.mp4"), SkipReason::Empty);
+        assert_eq!(reason("folder.mp4"), SkipReason::NotRegular);
+        assert_eq!(reason("pipe.mp4"), SkipReason::NotRegular);
+        assert_eq!(reason("link.mp4"), SkipReason::Vanished);
+        assert_eq!(reason("none.mp4"), SkipReason::Vanished);
+    }
+
+    #[test]
+    fn one_decoder_serves_every_origin() {
+        let media = probe(&Origin::Pattern { number: 4 }).unwrap();
+        assert_eq!(decoder().decode(&media, &[0, 31]).unwrap().len(), 2);
+    }
 }

@@ -2,6 +2,9 @@
 
 use reelflow_api::spec::{Kind, Spec};
 
+/// Stages that only some builds have, with the feature that brings them.
+const FEATURED: &[(Kind, &str, &str)] = &[(Kind::Sink, "train", "torch")];
+
 /// All specs in flow order.
 #[must_use]
 pub fn all() -> Vec<&'static Spec> {
@@ -21,4 +24,11 @@ pub fn all() -> Vec<&'static Spec> {
 #[must_use]
 pub fn find(kind: Kind, name: &str) -> Option<&'static Spec> {
     all().into_iter().find(|spec| spec.kind == kind && spec.name == name)
+}
+
+/// The feature that would bring the stage `name`, if this build lacks it for that reason.
+#[must_use]
+pub fn missing_feature(kind: Kind, name: &str) -> Option<&'static str> {
+    let known = FEATURED.iter().find(|(k, n, _)| *k == kind && *n == name)?;
+    find(kind, name).is_none().then_some(known.2)
 }

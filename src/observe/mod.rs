@@ -7,6 +7,10 @@ pub mod events;
 pub mod loss;
 pub mod metrics;
 pub mod progress;
+pub mod quarantine;
 pub mod recorder;
+pub mod summary;
 
-pub use recorder::{Recorder, RecorderOptions, StepReport};
+pub use quarantine::Quarantine;
+pub use recorder::{Learnt, Recorder, RecorderOptions, StepReport};
+pub use summary::{Counters, Ending, Summary};

@@ -1,10 +1,16 @@
 //! Probes what the sources listed and cuts it into segments.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use rayon::prelude::*;
 use reelflow_api::error::{Skip, SkipReason, StageError};
-use reelflow_api::item::Catalogue;
-use reelflow_api::stage::Source;
+use reelflow_api::item::{Catalogue, Media, Origin, Segment, SegmentId};
+use reelflow_api::stage::{Candidate, OnError, Source};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::decode;
 
 /// What a scan of all sources gave.
 #[derive(Debug, Default)]
@@ -24,9 +30,282 @@ pub struct Scanned {
 /// Lists and probes all `sources` (id and source) on all cores; segments with fewer than `frames_min`
 /// frames are left out.
 ///
+/// Sources come in the order of their ids, whatever the order of `sources`; media in the order of the
+/// source's list; pieces in the order of time. `inputs_seen == inputs_ok + skipped.len()` holds.
+///
 /// # Errors
 /// If a source cannot be listed, or has `on_error = "fail"` and an input is bad.
 pub fn build(sources: &[(&str, &dyn Source)], frames_min: u32) -> Result<Scanned, StageError> {
-    let _ = (sources, frames_min);
-    Ok(Scanned::default())
+    let mut sources = sources.to_vec();
+    sources.sort_by_key(|(id, _)| *id);
+    let mut scanned = Scanned::default();
+    for (id, source) in sources {
+        scan(id, source, frames_min, &mut scanned)?;
+    }
+    scanned.catalogue.version = version(&scanned.catalogue.segments);
+    Ok(scanned)
+}
+
+fn scan(id: &str, source: &dyn Source, frames_min: u32, scanned: &mut Scanned) -> Result<(), StageError> {
+    let stage = format!("sources.{id}");
+    let listing = source.list().map_err(|error| StageError { stage: stage.clone(), ..error })?;
+    // One result a candidate, in the order of the list: rayon's collect keeps it.
+    let probed: Vec<Result<Vec<Segment>, Skip>> = listing
+        .candidates
+        .par_iter()
+        .map(|candidate| segments_of(id, source, candidate, frames_min))
+        .collect();
+    scanned.inputs_seen += (listing.skipped.len() + probed.len()) as u64;
+    let mut skipped = listing.skipped;
+    for result in probed {
+        match result {
+            Ok(segments) => {
+                scanned.inputs_ok += 1;
+                scanned.catalogue.segments.extend(segments.into_iter().map(Arc::new));
+            }
+            Err(skip) => skipped.push(skip),
+        }
+    }
+    if let (OnError::Fail, Some(bad)) = (source.on_error(), skipped.first()) {
+        let (file, reason) = (bad.file.display(), bad.reason.as_str());
+        return Err(StageError::failed(
+            stage,
+            format!(
+                "{file}: {reason}: {} (of {} bad inputs the first; on_error = \"fail\")",
+                bad.message,
+                skipped.len()
+            ),
+        ));
+    }
+    for skip in &skipped {
+        *scanned.by_reason.entry(skip.reason).or_default() += 1;
+    }
+    scanned.skipped.extend(skipped);
+    Ok(())
+}
+
+/// The segments of one candidate, at least one.
+fn segments_of(
+    id: &str,
+    source: &dyn Source,
+    candidate: &Candidate,
+    frames_min: u32,
+) -> Result<Vec<Segment>, Skip> {
+    let media = match source.describe(&candidate.origin) {
+        Some(media) => media,
+        None => decode::probe(&candidate.origin)
+            .map_err(|failure| skip(candidate, failure.reason, failure.message, failure.at_secs))?,
+    };
+    let media = Arc::new(media);
+    let pieces = cut(&media.times, candidate.span_secs, source.segment_secs(), frames_min.max(1));
+    if pieces.is_empty() {
+        let found = in_span(&media.times, candidate.span_secs).len();
+        let part = if candidate.span_secs.is_some() { " in the listed span" } else { "" };
+        let message = format!("{found} frames{part}, a window needs {frames_min}");
+        return Err(skip(candidate, SkipReason::TooShort, message, None));
+    }
+    Ok(pieces
+        .into_iter()
+        .map(|piece| Segment {
+            id: segment_id(id, candidate, piece.number),
+            media: Arc::clone(&media),
+            first: piece.first,
+            count: piece.count,
+            label: candidate.label.clone(),
+            group: candidate.group.clone(),
+            split: candidate.split.clone(),
+        })
+        .collect())
+}
+
+fn skip(candidate: &Candidate, reason: SkipReason, message: String, at_secs: Option<f64>) -> Skip {
+    let file = match &candidate.origin {
+        Origin::File(path) => path.clone(),
+        Origin::Pattern { number } => PathBuf::from(format!("pattern:{number}")),
+    };
+    Skip { file, stage: "probe".to_owned(), reason, message, at_secs }
+}
+
+/// A piece of a medium: `number` counts whole lengths of time, so that it stays when others go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Piece {
+    number: u64,
+    first: u32,
+    count: u32,
+}
+
+/// Positions of the frames whose time lies in `[start, end)` seconds.
+fn in_span(times: &[u64], span_secs: Option<(f64, f64)>) -> std::ops::Range<usize> {
+    let Some((start, end)) = span_secs else { return 0..times.len() };
+    let nanos = |secs: f64| (secs * 1e9).round() as u64;
+    let first = times.partition_point(|&time| time < nanos(start));
+    let past = times.partition_point(|&time| time < nanos(end));
+    first..past.max(first)
+}
+
+/// Cuts the frames of a span into pieces of `segment_secs`, counted from the span's first frame.
+///
+/// A last piece with fewer than `frames_min` frames joins the one before it, so no footage is lost; other
+/// pieces with too few frames (a pause in the recording) are left out.
+fn cut(
+    times: &[u64],
+    span_secs: Option<(f64, f64)>,
+    segment_secs: Option<f64>,
+    frames_min: u32,
+) -> Vec<Piece> {
+    let range = in_span(times, span_secs);
+    let Some(&start) = times.get(range.start).filter(|_| !range.is_empty()) else { return Vec::new() };
+    let length = segment_secs.map_or(u64::MAX, |secs| ((secs * 1e9).round() as u64).max(1));
+    let mut pieces: Vec<Piece> = Vec::new();
+    for position in range {
+        let number = (times[position] - start) / length;
+        match pieces.last_mut() {
+            Some(piece) if piece.number == number => piece.count += 1,
+            _ => pieces.push(Piece { number, first: position as u32, count: 1 }),
+        }
+    }
+    if let [.., before, last] = &mut pieces[..]
+        && last.count < frames_min
+        && last.number == before.number + 1
+    {
+        before.count += last.count;
+        pieces.pop();
+    }
+    pieces.retain(|piece| piece.count >= frames_min);
+    pieces
+}
+
+/// 63 bits of a hash over the source's id, the origin as listed, the listed span and the piece's number.
+fn segment_id(source: &str, candidate: &Candidate, piece: u64) -> SegmentId {
+    let mut hash = Xxh3::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(source.as_bytes());
+    match &candidate.origin {
+        Origin::File(path) => part(path.as_os_str().as_encoded_bytes()),
+        Origin::Pattern { number } => part(format!("pattern:{number}").as_bytes()),
+    }
+    if let Some((start, end)) = candidate.span_secs {
+        part(&start.to_le_bytes());
+        part(&end.to_le_bytes());
+    }
+    part(&piece.to_le_bytes());
+    SegmentId(hash.digest() >> 1)
+}
+
+/// Hash over ids, frame times and labels, in order.
+fn version(segments: &[Arc<Segment>]) -> u64 {
+    let mut hash = Xxh3::new();
+    for segment in segments {
+        hash.update(&segment.id.0.to_le_bytes());
+        hash.update(&u64::from(segment.count).to_le_bytes());
+        for time in segment.times() {
+            hash.update(&time.to_le_bytes());
+        }
+        for text in [&segment.label, &segment.group, &segment.split] {
+            // Length first, and another length for "none" than for "empty".
+            hash.update(&text.as_ref().map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
+            hash.update(text.as_deref().unwrap_or_default().as_bytes());
+        }
+    }
+    hash.digest()
+}
+
+#[cfg(test)]
+mod tests {
+    use reelflow_api::stage::Listing;
+
+    use super::*;
+    use crate::decode::pattern::media;
+
+    /// Three patterns of 10 frames, 100 ms apart; number 9 does not exist as a file.
+    struct Fixed {
+        segment_secs: Option<f64>,
+        span_secs: Option<(f64, f64)>,
+        label: &'static str,
+        bad: bool,
+        on_error: OnError,
+    }
+
+    const PLAIN: Fixed =
+        Fixed { segment_secs: None, span_secs: None, label: "a", bad: false, on_error: OnError::Quarantine };
+
+    impl Source for Fixed {
+        fn list(&self) -> Result<Listing, StageError> {
+            let candidate = |origin| Candidate {
+                origin,
+                label: Some(self.label.into()),
+                group: None,
+                split: None,
+                span_secs: self.span_secs,
+            };
+            let mut candidates: Vec<_> =
+                (0..3).map(|number| candidate(Origin::Pattern { number })).collect();
+            if self.bad {
+                candidates.insert(1, candidate(Origin::File("no/such/file.mp4".into())));
+            }
+            Ok(Listing { candidates, skipped: Vec::new() })
+        }
+
+        fn segment_secs(&self) -> Option<f64> {
+            self.segment_secs
+        }
+
+        fn on_error(&self) -> OnError {
+            self.on_error
+        }
+
+        fn describe(&self, origin: &Origin) -> Option<Media> {
+            let Origin::Pattern { number } = origin else { return None };
+            Some(media(*number, 8, 8, (0..10).map(|i| i * 100_000_000).collect()))
+        }
+    }
+
+    fn pieces(scanned: &Scanned) -> Vec<(u32, u32)> {
+        scanned.catalogue.segments.iter().map(|s| (s.first, s.count)).collect()
+    }
+
+    #[test]
+    fn media_are_cut_and_a_short_tail_joins_the_piece_before() {
+        let cut_in = |segment_secs, span_secs, frames_min| {
+            let source = Fixed { segment_secs, span_secs, ..PLAIN };
+            pieces(&build(&[("s", &source)], frames_min).unwrap())[..].to_vec()
+        };
+        assert_eq!(cut_in(None, None, 1), [(0, 10); 3]);
+        assert_eq!(cut_in(Some(0.4), None, 1)[..3], [(0, 4), (4, 4), (8, 2)]);
+        assert_eq!(cut_in(Some(0.4), None, 3)[..2], [(0, 4), (4, 6)]);
+        assert_eq!(cut_in(Some(0.4), None, 5)[..], []);
+        assert_eq!(cut_in(None, Some((0.25, 0.6)), 1), [(3, 3); 3]);
+    }
+
+    #[test]
+    fn every_input_is_accounted_for() {
+        let source = Fixed { bad: true, ..PLAIN };
+        let scanned = build(&[("s", &source)], 4).unwrap();
+        assert_eq!((scanned.inputs_seen, scanned.inputs_ok), (4, 3));
+        assert_eq!(scanned.by_reason, BTreeMap::from([(SkipReason::Vanished, 1)]));
+        assert_eq!(scanned.skipped[0].file, PathBuf::from("no/such/file.mp4"));
+        let short = build(&[("s", &source)], 11).unwrap();
+        assert_eq!((short.inputs_ok, short.by_reason[&SkipReason::TooShort]), (0, 3));
+        let fails = Fixed { bad: true, on_error: OnError::Fail, ..PLAIN };
+        let error = build(&[("s", &fails)], 4).unwrap_err();
+        assert_eq!((error.stage.as_str(), error.code), ("sources.s", 1));
+    }
+
+    #[test]
+    fn ids_and_version_name_exactly_this_content() {
+        let of = |sources: &[(&str, &dyn Source)]| build(sources, 1).unwrap().catalogue;
+        let other = Fixed { label: "b", ..PLAIN };
+        let one = of(&[("s", &PLAIN), ("t", &other)]);
+        let turned = of(&[("t", &other), ("s", &PLAIN)]);
+        assert_eq!(one.version, turned.version, "the order of the sources does not matter");
+        assert_ne!(one.version, of(&[("s", &PLAIN), ("t", &PLAIN)]).version, "labels matter");
+        let mut ids: Vec<_> = one.segments.iter().map(|segment| segment.id).collect();
+        assert!(ids.iter().all(|id| id.0 >> 63 == 0));
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 6, "equal media of two sources are two segments");
+    }
 }

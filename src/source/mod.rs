@@ -4,8 +4,9 @@
 //! of the catalogue is that of the source ids and paths, never that of the file system.
 
 pub mod catalogue;
+pub mod pattern;
 
 use reelflow_api::spec::Spec;
 
 /// In the order the manual lists them.
-pub const ALL: &[&Spec] = &[];
+pub const ALL: &[&Spec] = &[&pattern::SPEC];

@@ -88,6 +88,12 @@ pub trait Source: Send + Sync {
 
     /// What to do with an input that cannot be used.
     fn on_error(&self) -> OnError;
+
+    /// The medium at `origin`, where the source computes it and nothing needs to be probed.
+    fn describe(&self, origin: &Origin) -> Option<Media> {
+        let _ = origin;
+        None
+    }
 }
 
 /// Place of a sample in the run.

@@ -1,0 +1,1 @@
+//! The obvious way to cook a recipe.
