@@ -205,3 +205,60 @@ impl Optimizer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    /// Three steps on one weight with fixed gradients.
+    fn after_three_steps(settings: OptimizerSettings) -> Vec<f32> {
+        let mut store = Store::new(Device::Cpu);
+        let weight = store.weight("w".to_owned(), &[3], &[1.0, -2.0, 3.0]);
+        let mut optimizer = Optimizer::new(&settings, &store);
+        for t in 0..3 {
+            store.zero_grad();
+            let grad = Tensor::from_slice(&[0.1 * (t + 1) as f32, -0.2, 0.3]);
+            (&weight * grad).sum(Kind::Float).backward();
+            let norm = Optimizer::grad_norm(&store);
+            optimizer.step(&store, settings.lr, norm);
+        }
+        to_block(&weight).unwrap().to_f32(&[3]).unwrap()
+    }
+
+    fn assert_near(got: &[f32], expected: [f32; 3]) {
+        let near = got.iter().zip(expected).all(|(got, expected)| (got - expected).abs() < 2e-6);
+        assert!(near, "{got:?} is not {expected:?}");
+    }
+
+    #[test]
+    fn three_steps_equal_those_of_pytorch() {
+        // Printed by torch 2.11.0 for the same weights, gradients and settings.
+        let sgd = OptimizerSettings { lr: 0.1, weight_decay: 0.01, ..Default::default() };
+        assert_near(&after_three_steps(sgd.clone()), [0.899_352_85, -1.876_685_6, 2.815_028_4]);
+        let nesterov = OptimizerSettings { nesterov: true, ..sgd.clone() };
+        assert_near(&after_three_steps(nesterov), [0.846_55, -1.823_227_8, 2.734_841_6]);
+        let adamw = OptimizerSettings { name: OptimizerName::Adamw, ..sgd };
+        assert_near(&after_three_steps(adamw), [0.704_981_1, -1.694_305_9, 2.691_309_2]);
+    }
+
+    #[test]
+    fn a_long_gradient_is_scaled_to_the_limit() {
+        let settings = OptimizerSettings {
+            lr: 1.0,
+            momentum: 0.0,
+            weight_decay: 0.0,
+            clip_norm: Some(0.5),
+            ..Default::default()
+        };
+        let mut store = Store::new(Device::Cpu);
+        let weight = store.weight("w".to_owned(), &[2], &[0.0, 0.0]);
+        (&weight * Tensor::from_slice(&[30.0f32, 40.0])).sum(Kind::Float).backward();
+        let norm = Optimizer::grad_norm(&store);
+        assert!((norm - 50.0).abs() < 1e-9);
+        Optimizer::new(&settings, &store).step(&store, 1.0, norm);
+        let moved = to_block(&weight).unwrap().to_f32(&[2]).unwrap();
+        assert!((moved[0] + 0.3).abs() < 1e-6 && (moved[1] + 0.4).abs() < 1e-6, "{moved:?}");
+    }
+}
