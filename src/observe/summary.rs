@@ -227,6 +227,7 @@ mod tests {
             counters: Counters {
                 inputs_seen: 7,
                 inputs_ok: 3,
+                inputs_partial: 0,
                 inputs_skipped: BTreeMap::from([(SkipReason::Empty, 1), (SkipReason::NotMedia, 3)]),
                 segments: 5,
                 clips: 1200,
