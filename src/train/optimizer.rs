@@ -4,7 +4,6 @@
 //! (`torch/optim/sgd.py`, `torch/optim/adamw.py`, single-tensor paths).
 
 use reelflow_api::error::StageError;
-use reelflow_api::spec::Invalid;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -18,19 +17,25 @@ use crate::bank::sealed::Blocks;
 pub struct OptimizerSettings {
     /// `sgd` or `adamw`.
     pub name: OptimizerName,
-    /// Learning rate at the top of the schedule, above 0.
+    /// Learning rate at the top of the schedule.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub lr: f64,
-    /// SGD: share of the last direction that is kept, 0 to below 1.
+    /// SGD: share of the last direction that is kept.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub momentum: f64,
-    /// Pull towards zero, at least 0: added to the gradient by SGD, applied beside it by AdamW.
+    /// Pull towards zero: added to the gradient by SGD, applied beside it by AdamW.
+    #[schemars(range(min = 0.0))]
     pub weight_decay: f64,
     /// SGD: look ahead along the momentum.
     pub nesterov: bool,
-    /// AdamW: shares of the old mean and mean square that are kept, each 0 to below 1.
+    /// AdamW: shares of the old mean and mean square that are kept, each below 1.
+    #[schemars(inner(range(min = 0.0, max = 0.999_999)))]
     pub betas: [f64; 2],
-    /// AdamW: added to the root of the mean square, above 0.
+    /// AdamW: added to the root of the mean square.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub epsilon: f64,
     /// Longest gradient, over all weights together; longer ones are scaled down. No limit if not given.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub clip_norm: Option<f64>,
 }
 
@@ -58,30 +63,6 @@ pub enum OptimizerName {
     Sgd,
     /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
     Adamw,
-}
-
-impl OptimizerSettings {
-    /// What is wrong with the settings; paths start with `optimizer.`.
-    #[must_use]
-    pub fn check(&self) -> Vec<Invalid> {
-        let rules = [
-            ("lr", self.lr, self.lr > 0.0, "above 0"),
-            ("momentum", self.momentum, (0.0..1.0).contains(&self.momentum), "0 to below 1"),
-            ("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "at least 0"),
-            ("betas.0", self.betas[0], (0.0..1.0).contains(&self.betas[0]), "0 to below 1"),
-            ("betas.1", self.betas[1], (0.0..1.0).contains(&self.betas[1]), "0 to below 1"),
-            ("epsilon", self.epsilon, self.epsilon > 0.0, "above 0"),
-            ("clip_norm", self.clip_norm.unwrap_or(1.0), self.clip_norm.unwrap_or(1.0) > 0.0, "above 0"),
-        ];
-        rules
-            .into_iter()
-            .filter(|(_, value, holds, _)| !holds || !value.is_finite())
-            .map(|(name, value, _, expected)| {
-                let message = format!("{value} is out of range, expected {expected}");
-                Invalid::new(format!("optimizer.{name}"), message)
-            })
-            .collect()
-    }
 }
 
 /// An optimiser and what it remembers of the steps before.
