@@ -16,7 +16,8 @@ use crate::bank::sealed::Blocks;
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerSettings {
     /// `sgd` or `adamw`.
-    pub name: OptimizerName,
+    #[serde(rename = "type")]
+    pub kind: OptimizerKind,
     /// Learning rate at the top of the schedule.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub lr: f64,
@@ -43,7 +44,7 @@ impl Default for OptimizerSettings {
     /// SGD as in the released VTDL.
     fn default() -> Self {
         Self {
-            name: OptimizerName::Sgd,
+            kind: OptimizerKind::Sgd,
             lr: 0.003,
             momentum: 0.9,
             weight_decay: 1e-4,
@@ -58,7 +59,7 @@ impl Default for OptimizerSettings {
 /// The optimisers there are.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum OptimizerName {
+pub enum OptimizerKind {
     /// Stochastic gradient descent with momentum.
     Sgd,
     /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
@@ -81,7 +82,7 @@ impl Optimizer {
     #[must_use]
     pub fn new(settings: &OptimizerSettings, store: &Store) -> Self {
         let zeros = || store.weights().map(|entry| entry.tensor.zeros_like().detach()).collect();
-        let second = if settings.name == OptimizerName::Adamw { zeros() } else { Vec::new() };
+        let second = if settings.kind == OptimizerKind::Adamw { zeros() } else { Vec::new() };
         Self { settings: settings.clone(), updates: 0, first: zeros(), second }
     }
 
@@ -117,9 +118,9 @@ impl Optimizer {
                 }
                 let grad = if scale < 1.0 { grad * scale } else { grad };
                 let weight = entry.tensor.shallow_clone();
-                match self.settings.name {
-                    OptimizerName::Sgd => self.sgd(i, weight, grad, lr),
-                    OptimizerName::Adamw => self.adamw(i, weight, grad, lr),
+                match self.settings.kind {
+                    OptimizerKind::Sgd => self.sgd(i, weight, grad, lr),
+                    OptimizerKind::Adamw => self.adamw(i, weight, grad, lr),
                 }
             }
         });
@@ -220,7 +221,7 @@ mod tests {
         assert_near(&after_three_steps(sgd.clone()), [0.899_352_85, -1.876_685_6, 2.815_028_4]);
         let nesterov = OptimizerSettings { nesterov: true, ..sgd.clone() };
         assert_near(&after_three_steps(nesterov), [0.846_55, -1.823_227_8, 2.734_841_6]);
-        let adamw = OptimizerSettings { name: OptimizerName::Adamw, ..sgd };
+        let adamw = OptimizerSettings { kind: OptimizerKind::Adamw, ..sgd };
         assert_near(&after_three_steps(adamw), [0.704_981_1, -1.694_305_9, 2.691_309_2]);
     }
 

@@ -179,14 +179,20 @@ mod tests {
         let found = problems(
             "encoder = { name = \"r3d\", width = 0, blocks = [1, 1, 1, 0] }
              pretext = { type = \"vtdl\", bank = \"keys\" }
-             optimizer = { lr = 0.0, betas = [0.9, 1.0] }
+             optimizer = { lr = 0.0, clip_norm = nan, betas = [0.9, 1.0] }
              schedule = { floor = 2.0 }",
         );
-        for place in ["encoder.width", "encoder.blocks", "optimizer.lr", "optimizer.betas", "schedule.floor"]
-        {
+        for place in [
+            "encoder.width",
+            "encoder.blocks",
+            "optimizer.lr",
+            "clip_norm",
+            "optimizer.betas",
+            "schedule.floor",
+        ] {
             assert!(found.iter().any(|p| p.starts_with("P014") && p.contains(place)), "{place}: {found:#?}");
         }
-        assert_eq!(found.len(), 5, "{found:#?}");
+        assert_eq!(found.len(), 6, "{found:#?}");
     }
 
     #[test]
