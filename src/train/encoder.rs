@@ -17,11 +17,13 @@ use super::layers::{Conv, Init, Maker, Norm};
 pub struct EncoderSettings {
     /// `r3d_18` and `r2plus1d_18` are torchvision's; `r3d` and `r2plus1d` take `width`, `blocks`, `stem`.
     pub name: EncoderName,
-    /// Channels of the first stage, 1 to 512; features are 8 times as many. Default 16.
+    /// Channels of the first stage; features are 8 times as many. Default 16.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 512))]
     pub width: Option<u32>,
-    /// Residual blocks of the four stages, each 1 to 64. Default `[1, 1, 1, 1]`.
+    /// Residual blocks of the four stages. Default `[1, 1, 1, 1]`.
     #[serde(default)]
+    #[schemars(inner(range(min = 1, max = 64)))]
     pub blocks: Option<[u32; 4]>,
     /// First layer: `video` as torchvision (3x7x7, half the rows and columns), `small` (3x3x3, half) or
     /// `patch` (3x7x7, a quarter; about a quarter of the work). Default `small`.
@@ -122,15 +124,6 @@ impl EncoderSettings {
                 Invalid::new(format!("encoder.{name}"), "the 18-layer encoders are as torchvision has them")
                     .help("choose `r3d` or `r2plus1d` to set it"),
             );
-        }
-        if self.width.is_some_and(|width| !(1..=512).contains(&width)) {
-            found.push(Invalid::new(
-                "encoder.width",
-                format!("{} is out of range, expected 1 to 512", self.width.unwrap_or_default()),
-            ));
-        }
-        if self.blocks.is_some_and(|blocks| blocks.iter().any(|n| !(1..=64).contains(n))) {
-            found.push(Invalid::new("encoder.blocks", "every stage has 1 to 64 blocks"));
         }
         found
     }

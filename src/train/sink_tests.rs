@@ -68,10 +68,11 @@ fn scalar(scalars: &Scalars, name: &str) -> f64 {
 #[test]
 fn a_resumed_run_equals_the_uninterrupted_one_bit_for_bit() {
     let dir = tempfile::tempdir().unwrap();
-    for optimizer in ["sgd", "adamw"] {
-        let text = SMALL.replace("lr = 0.05", &format!("name = \"{optimizer}\", lr = 0.05"))
-            + "\nschedule = { name = \"cosine\", warmup = 2 }";
-        let open = || plan(&text).open(context(dir.path(), 10)).unwrap();
+    // Bit for bit holds for any number of threads, as long as it stays the same.
+    for (optimizer, threads) in [("sgd", 1), ("adamw", 2)] {
+        let text = SMALL.replace("lr = 0.05", &format!("type = \"{optimizer}\", lr = 0.05"))
+            + "\nschedule = { type = \"cosine\", warmup_steps = 2 }";
+        let open = || plan(&text).open(SinkContext { threads, ..context(dir.path(), 10) }).unwrap();
         let mut whole = open();
         let all: Vec<u64> =
             (0..6).map(|step| loss(&whole.consume(&batch(step)).unwrap()).to_bits()).collect();
@@ -172,7 +173,7 @@ fn a_checkpoint_of_another_pipeline_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let parts = plan(SMALL).open(context(dir.path(), 10)).unwrap().save().unwrap();
     for (from, to) in
-        [("width = 4", "width = 8"), ("lr = 0.05", "name = \"adamw\""), ("dim = 16", "hidden = 7, dim = 16")]
+        [("width = 4", "width = 8"), ("lr = 0.05", "type = \"adamw\""), ("dim = 16", "hidden = 7, dim = 16")]
     {
         let mut other = plan(&SMALL.replace(from, to)).open(context(dir.path(), 10)).unwrap();
         let error = other.restore(&parts).unwrap_err();
@@ -193,7 +194,7 @@ fn what_does_not_fit_together_is_refused_before_the_first_step() {
     assert!(error(SMALL, |c| c.banks.get_mut("keys").unwrap().dim = 5).contains("dim 5"));
     assert!(error(SMALL, |c| c.views.truncate(2)).contains("view `negative`"));
     assert!(error(SMALL, |c| c.views[0].1[0] = 1).contains("1 channels"));
-    let cosine = format!("{SMALL}\nschedule = {{ name = \"cosine\" }}");
+    let cosine = format!("{SMALL}\nschedule = {{ type = \"cosine\" }}");
     assert!(error(&cosine, |c| c.steps = None).contains("needs an end"));
 }
 
