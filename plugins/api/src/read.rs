@@ -252,22 +252,7 @@ fn out_of_range(facets: &Facets<'_>, value: &DeValue<'_>) -> Option<String> {
             let shown = format!("a string of length {count}");
             outside(count as f64, &shown, [bound("minLength"), None], [bound("maxLength"), None])
         }
-<<<<<<< HEAD
         _ => None,
-=======
-        _ => return None,
-    };
-    let bound = |key: &str| facets.number(key).filter(|_| value.is_integer() || value.is_float());
-    let (above, below) = (bound("exclusiveMinimum"), bound("exclusiveMaximum"));
-    let bounded = min.or(max).or(above).or(below).is_some();
-    let outside = (bounded && !number.is_finite())
-        || min.is_some_and(|m| number < m)
-        || max.is_some_and(|m| number > m)
-        || above.is_some_and(|m| number <= m)
-        || below.is_some_and(|m| number >= m);
-    if !outside {
-        return None;
->>>>>>> learn
     }
 }
 
