@@ -64,7 +64,7 @@ fn nonfinite_max() -> u32 {
 
 impl Settings for TrainSettings {
     fn check(&self) -> Vec<Invalid> {
-        [self.encoder.check(), self.optimizer.check(), self.schedule.check()].concat()
+        [self.encoder.check(), self.schedule.check()].concat()
     }
 }
 
@@ -119,21 +119,22 @@ fn build_pretext(table: &mut Table<'_>) -> Result<Arc<dyn Pretext>, Vec<Problem>
                 Problem::new("P011", span, format!("`{}.pretext`: expected a table", table.path))
             }
             None => {
-                Problem::new("P013", table.span.clone(), format!("`{}`: missing field `pretext`", table.path))
+                let message = format!("`{}`: missing parameter `pretext`", table.path);
+                Problem::new("P013", table.span.clone(), message)
             }
         };
         return Err(vec![problem.help(example)]);
     };
     let Some((name, span)) = inner.take_string("type") else {
-        let message = format!("`{}`: missing field `type`", inner.path);
-        return Err(vec![Problem::new("P013", inner.span.clone(), message).help(example)]);
+        let message = format!("`{}` has no `type`", inner.path);
+        return Err(vec![Problem::new("P010", inner.span.clone(), message).help(example)]);
     };
     let Some(task) = pretext::find(&name) else {
         let help = match nearest(&name, &names) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("tasks: {}", names.join(", ")),
         };
-        let problem = Problem::new("P010", span, format!("unknown pretext `{name}` in `{}`", inner.path));
+        let problem = Problem::new("P020", span, format!("unknown pretext `{name}`"));
         return Err(vec![problem.help(help)]);
     };
     (task.build)(&inner).map(Arc::from)
@@ -168,16 +169,37 @@ mod tests {
             "encoder = { name = \"r3d_18\", width = 8 }\npretext = { type = \"vtld\" }\nmomentum = 2.0",
         );
         assert_eq!(found.len(), 3, "{found:#?}");
-        assert!(found[0].starts_with("P010 unknown pretext `vtld`") && found[0].contains("`vtdl`?"));
-        assert!(found.iter().any(|p| p.contains("2 is out of range")));
+        assert!(found[0].starts_with("P020 unknown pretext `vtld`") && found[0].contains("`vtdl`?"));
+        assert!(found.iter().any(|p| p.starts_with("P014") && p.contains("momentum")));
         assert!(found.iter().any(|p| p.contains("encoder.width") && p.contains("@8")));
     }
 
     #[test]
+    fn ranges_hold_in_nested_tables() {
+        let found = problems(
+            "encoder = { name = \"r3d\", width = 0, blocks = [1, 1, 1, 0] }
+             pretext = { type = \"vtdl\", bank = \"keys\" }
+             optimizer = { lr = 0.0, clip_norm = nan, betas = [0.9, 1.0] }
+             schedule = { floor = 2.0 }",
+        );
+        for place in [
+            "encoder.width",
+            "encoder.blocks",
+            "optimizer.lr",
+            "clip_norm",
+            "optimizer.betas",
+            "schedule.floor",
+        ] {
+            assert!(found.iter().any(|p| p.starts_with("P014") && p.contains(place)), "{place}: {found:#?}");
+        }
+        assert_eq!(found.len(), 6, "{found:#?}");
+    }
+
+    #[test]
     fn a_missing_or_misshapen_task_is_named() {
-        assert!(problems("encoder = { name = \"r3d\" }")[0].contains("missing field `pretext`"));
+        assert!(problems("encoder = { name = \"r3d\" }")[0].contains("missing parameter `pretext`"));
         assert!(problems("encoder = { name = \"r3d\" }\npretext = \"vtdl\"")[0].contains("expected a table"));
-        assert!(problems("encoder = { name = \"r3d\" }\npretext = {}")[0].contains("missing field `type`"));
+        assert!(problems("encoder = { name = \"r3d\" }\npretext = {}")[0].contains("has no `type`"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tch::{Device, Kind, Tensor};
 use super::embed::{guarded, to_tensor};
 use super::network::{Network, Pair};
 use super::optimizer::Optimizer;
-use super::schedule::ScheduleName;
+use super::schedule::ScheduleKind;
 use super::settings::TrainSettings;
 use super::{device, export};
 use crate::bank::{Bank, sealed};
@@ -90,7 +90,7 @@ impl Trainer {
     ) -> Result<Self, StageError> {
         let refused = |message: String| StageError::refused(&context.id, message);
         let clip_shape = clip_shape(&context, task.as_ref())?;
-        if settings.schedule.name == ScheduleName::Cosine && context.steps.is_none() {
+        if settings.schedule.kind == ScheduleKind::Cosine && context.steps.is_none() {
             return Err(refused("a cosine schedule needs an end; set `steps` in `[run]`".to_owned()));
         }
         let heads = task.heads();

@@ -116,7 +116,7 @@ impl Trainer {
             heads: heads_of(&self.task.heads()),
             clip_shape: self.clip_shape,
             first_weights: self.first_weights,
-            optimizer: format!("{:?}", self.settings.optimizer.name).to_lowercase(),
+            optimizer: format!("{:?}", self.settings.optimizer.kind).to_lowercase(),
             banks: self.banks.keys().cloned().collect(),
         }
     }

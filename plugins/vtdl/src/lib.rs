@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn wrong_settings_are_refused_with_operands() {
         assert!(build("bank = \"k\"\ntemperature = 0.0")[0].contains("0 is out of range"));
-        assert!(build("")[0].contains("missing field `bank`"));
+        assert!(build("")[0].contains("missing parameter `bank`"));
         assert!(build("bank = \"k\"\nnegative = \"anchor\"")[0].contains("both anchor and negative"));
     }
 }

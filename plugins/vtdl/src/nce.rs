@@ -87,3 +87,7 @@ pub(crate) fn loss(
     });
     Ok(StepLoss { loss: nce.loss, keys: vec![(settings.bank.clone(), key.detach())], scalars })
 }
+
+#[cfg(test)]
+#[path = "nce_tests.rs"]
+mod tests;
