@@ -1,14 +1,15 @@
 //! Cooks a recipe: from the decoder's I420 planes to a view, touching each pixel as few times as possible.
 //!
 //! Upright pictures (no `rotate`) are resampled separably, eight output rows at a time, so that both passes
-//! run over contiguous lanes. Rotated ones are sampled row by row with a table of positions that all frames
-//! share. Either way the colours are finished while the pixels are in the first cache; only contrast needs
+//! run over contiguous lanes. Rotated ones are shrunk like that and then turned. Either way the colours are finished while the pixels are in the first cache; only contrast needs
 //! the mean of what came before it and so a second look.
 //!
 //! Chroma is taken as sited left: horizontally on the even luma column, vertically between two rows, the
 //! default of MPEG-2, H.264, H.265 and VP9. It is resampled straight to the view's size.
 
-use reelflow_api::item::{Colour, Frame};
+use std::ops::Range;
+
+use reelflow_api::item::Frame;
 
 use super::colour::{self, ColourOp, ToRgb};
 use super::draw::Recipe;
@@ -150,7 +151,7 @@ impl<'a> Pan<'a> {
 const BLOCK: usize = 1024;
 
 /// Weights of an axis-aligned resampling of luma and chroma, shared by all frames.
-struct Grid {
+pub struct Grid {
     cols: [Axis; 2],
     rows: [Axis; 2],
     width: usize,
@@ -159,7 +160,8 @@ struct Grid {
 
 impl Grid {
     /// `map` leads from the view to the luma plane of `size`; `width` runs along its rows.
-    fn new(map: &Affine, width: usize, height: usize, size: (u32, u32)) -> Self {
+    #[must_use]
+    pub fn new(map: &Affine, width: usize, height: usize, size: (u32, u32)) -> Self {
         let (slope_x, shift_x, slope_y, shift_y) = (map.x[0], map.x[2], map.y[1], map.y[2]);
         let (w, h) = (width as u32, height as u32);
         Self {
@@ -176,42 +178,34 @@ impl Grid {
         }
     }
 
+    /// Somewhere to resample with this grid.
+    #[must_use]
+    pub fn oven(&self) -> Oven<'_> {
+        let block = [(); 3].map(|()| vec![[0.0; LANES]; self.width]);
+        Oven { grid: self, block, line: Vec::new(), lines: Vec::new() }
+    }
+
     /// Resamples all frames; `place` says where a row and column of the grid lies in a plane of the view.
     fn cook(&self, frames: &[&Frame], pan: &mut Pan<'_>, place: impl Fn(usize, usize) -> usize) {
-        let mut scratch = Scratch::default();
-        let mut block = [(); 3].map(|()| vec![[0.0f32; LANES]; self.width]);
-        for (index, (frame, to_rgb)) in frames.iter().zip(conversions(frames)).enumerate() {
-            let planes = [
-                (frame.y(), frame.width as usize, 0),
-                (frame.u(), frame.chroma_width(), 1),
-                (frame.v(), frame.chroma_width(), 1),
-            ];
-            for top in (0..self.height).step_by(LANES) {
-                let rows = top..(top + LANES).min(self.height);
-                for (out, (plane, stride, kind)) in block.iter_mut().zip(planes) {
-                    let axes = (&self.rows[kind], &self.cols[kind]);
-                    scratch.resample(plane, stride, axes, rows.clone(), out);
-                }
-                let [y, u, v] = block.each_mut().map(|out| out.as_flattened_mut());
+        let mut oven = self.oven();
+        for (index, frame) in frames.iter().enumerate() {
+            let to_rgb = ToRgb::new(frame.colour);
+            oven.blocks(frame, |rows, block| {
+                let [y, u, v] = block.each_mut().map(|plane| plane.as_flattened_mut());
                 pan.colour(&to_rgb, y, u, v);
                 for (from, to) in block.iter().zip(pan.frame(index)) {
                     store(from, to, rows.clone(), &place);
                 }
-            }
+            });
         }
     }
 }
 
 /// Left siting: a chroma centre lies a quarter chroma pixel left of its block's centre.
-pub const CHROMA_SHIFT: f64 = 0.25;
+const CHROMA_SHIFT: f64 = 0.25;
 
 /// Writes a block of columns of lanes into a plane.
-fn store(
-    from: &[[f32; LANES]],
-    to: &mut [f32],
-    rows: std::ops::Range<usize>,
-    place: &impl Fn(usize, usize) -> usize,
-) {
+fn store(from: &[[f32; LANES]], to: &mut [f32], rows: Range<usize>, place: &impl Fn(usize, usize) -> usize) {
     for (lane, row) in rows.enumerate() {
         for (col, lanes) in from.iter().enumerate() {
             to[place(row, col)] = lanes[lane];
@@ -219,46 +213,60 @@ fn store(
     }
 }
 
-/// Buffers that are kept from block to block and frame to frame.
-#[derive(Default)]
-struct Scratch {
+/// `LANES` rows of Y, U and V: `block[plane][column][lane]`.
+pub type Block = [Vec<[f32; LANES]>; 3];
+
+/// A grid with the buffers it needs, kept from block to block and frame to frame.
+pub struct Oven<'a> {
+    grid: &'a Grid,
+    block: Block,
     /// One output row before it is resampled horizontally.
     line: Vec<f32>,
     /// `LANES` such rows side by side.
     lines: Vec<[f32; LANES]>,
 }
 
-impl Scratch {
+impl Oven<'_> {
+    /// Resamples a frame and hands it on in blocks of rows; the last may have fewer than `LANES`.
+    pub fn blocks(&mut self, frame: &Frame, mut each: impl FnMut(Range<usize>, &mut Block)) {
+        let grid = self.grid;
+        let planes = [
+            (frame.y(), frame.width as usize, 0),
+            (frame.u(), frame.chroma_width(), 1),
+            (frame.v(), frame.chroma_width(), 1),
+        ];
+        for top in (0..grid.height).step_by(LANES) {
+            let rows = top..(top + LANES).min(grid.height);
+            for (index, (plane, stride, kind)) in planes.into_iter().enumerate() {
+                self.resample(plane, stride, (&grid.rows[kind], &grid.cols[kind]), rows.clone(), index);
+            }
+            each(rows, &mut self.block);
+        }
+    }
+
     /// Resamples output rows `rows` of a plane: first down the columns, then along the rows, for all lanes.
     fn resample(
         &mut self,
         plane: &[u8],
         stride: usize,
         (vertical, horizontal): (&Axis, &Axis),
-        rows: std::ops::Range<usize>,
-        out: &mut [[f32; LANES]],
+        rows: Range<usize>,
+        index: usize,
     ) {
         let (low, high) = horizontal.extent();
         self.lines.resize(high - low, [0.0; LANES]);
+        self.line.resize(high - low, 0.0);
         for (lane, row) in rows.enumerate() {
-            self.line.clear();
-            self.line.resize(high - low, 0.0);
-            let (first, weights) = vertical.of(row);
-            for (tap, &weight) in weights.iter().enumerate() {
-                if weight == 0.0 {
-                    continue;
-                }
-                let start = (first + tap) * stride;
-                let source = &plane[start + low..start + high];
-                for (sum, &value) in self.line.iter_mut().zip(source) {
-                    *sum += weight * f32::from(value);
-                }
-            }
+            vertical.blend(
+                row,
+                |source| &plane[source * stride + low..source * stride + high],
+                &mut self.line,
+            );
             for (lanes, &value) in self.lines.iter_mut().zip(&self.line) {
                 lanes[lane] = value;
             }
         }
-        for (col, out) in out.iter_mut().enumerate() {
+        for (col, out) in self.block[index].iter_mut().enumerate() {
             let (first, weights) = horizontal.of(col);
             let mut sums = [0.0; LANES];
             for (lanes, &weight) in self.lines[first - low..].iter().zip(weights) {
@@ -269,15 +277,4 @@ impl Scratch {
             *out = sums;
         }
     }
-}
-
-/// The conversions of all frames; one for most clips.
-#[must_use]
-pub fn conversions(frames: &[&Frame]) -> Vec<ToRgb> {
-    let mut made: Option<(Colour, ToRgb)> = None;
-    let mut convert = |colour: Colour| match made {
-        Some((known, to_rgb)) if known == colour => to_rgb,
-        _ => made.insert((colour, ToRgb::new(colour))).1,
-    };
-    frames.iter().map(|frame| convert(frame.colour)).collect()
 }

@@ -1,135 +1,154 @@
-//! Samples turned pictures: a table of positions and weights for a row of the view, used by all frames.
+//! Cooks turned pictures: shrinks upright first, then turns what is left.
 //!
-//! Bilinear, on a grid of sub-samples as fine as the source where the picture shrinks, so that nothing is
-//! skipped. What lies outside the recorded picture is black.
+//! Shrinking is the separable kernel's work, antialiased, onto a grid about as fine as the view. Turning is
+//! one bilinear look into that grid, with a table of places and weights that all frames share. Y, U and V lie
+//! side by side in it, so one look fetches all three. What lies outside the recorded picture is black.
 
 use reelflow_api::item::Frame;
 
+use super::colour::ToRgb;
 use super::geometry::Affine;
-use super::kernel::{CHROMA_SHIFT, Pan, conversions};
+use super::kernel::{Grid, Pan};
 
-/// Four neighbours in a plane and their shares of one output pixel.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sample {
-    at: [u32; 4],
-    weights: [f32; 4],
+/// The picture shrunk upright: how many pixels, and how many luma pixels each spans.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shrunk {
+    /// Columns and rows.
+    pub size: (u32, u32),
+    /// Luma pixels from column to column and from row to row, about 1 or more.
+    pub step: (f64, f64),
 }
 
-/// A plane of the source: luma or chroma.
-#[derive(Clone, Copy)]
-struct Plane {
-    width: u32,
-    height: u32,
-    /// Source pixels a luma pixel spans: 1, or one half.
-    scale: f64,
-    /// Added to x after scaling, see [`CHROMA_SHIFT`].
-    shift: f64,
-    /// Sub-samples along a row and a column of the view.
-    across: u32,
-    down: u32,
-}
-
-impl Plane {
-    fn new(map: &Affine, (width, height): (u32, u32), scale: f64, shift: f64) -> Self {
-        // A hair less than the length, so that a scale of exactly 2 takes 2 sub-samples and not 3.
-        let count = |x: f64, y: f64| (scale * x.hypot(y) - 1e-6).ceil().max(1.0) as u32;
-        let (across, down) = (count(map.x[0], map.y[0]), count(map.x[1], map.y[1]));
-        Self { width, height, scale, shift, across, down }
+impl Shrunk {
+    /// About as fine as the view that `map` makes of a picture of `size`, never finer than the picture.
+    #[must_use]
+    pub fn new(map: &Affine, size: (u32, u32)) -> Self {
+        let count =
+            |row: [f64; 3], side: u32| (f64::from(side) / row[0].hypot(row[1]).max(1.0)).round().max(1.0);
+        let (cols, rows) = (count(map.x, size.0), count(map.y, size.1));
+        Self { size: (cols as u32, rows as u32), step: (f64::from(size.0) / cols, f64::from(size.1) / rows) }
     }
 
-    /// Sub-samples of an output pixel.
-    fn samples(&self) -> usize {
-        (self.across * self.down) as usize
+    /// From the view to the shrunk picture.
+    fn seen_by(&self, map: &Affine) -> Affine {
+        Affine { x: map.x.map(|value| value / self.step.0), y: map.y.map(|value| value / self.step.1) }
     }
 }
 
-/// What one row of the view reads of one plane.
-#[derive(Default)]
-struct Row {
-    samples: Vec<Sample>,
-    /// Share of each output pixel that lies outside the picture.
-    outside: Vec<f32>,
+/// Y, U, V and nothing of one pixel: four lanes, so that a pixel is one vector.
+type Pixel = [f32; 4];
+
+/// Where an output pixel looks: the left top one of four neighbours, and the shares of the four.
+struct Look {
+    at: u32,
+    shares: [f32; 4],
 }
 
-impl Row {
-    /// Fills the table for row `y` of a view `width` wide; `size` is the luma plane's.
-    fn fill(&mut self, map: &Affine, plane: &Plane, size: (u32, u32), y: usize, width: usize) {
-        self.samples.clear();
-        self.outside.clear();
-        let share = 1.0 / plane.samples() as f32;
-        for x in 0..width {
-            let mut outside = 0.0;
-            for sub in 0..plane.across * plane.down {
-                let (sub_x, sub_y) = (sub % plane.across, sub / plane.across);
-                let (luma_x, luma_y) = map.at(
-                    x as f64 + (f64::from(sub_x) + 0.5) / f64::from(plane.across),
-                    y as f64 + (f64::from(sub_y) + 0.5) / f64::from(plane.down),
-                );
-                let is_inside =
-                    (0.0..size.0.into()).contains(&luma_x) && (0.0..size.1.into()).contains(&luma_y);
-                if is_inside {
-                    let (x, y) = (luma_x * plane.scale + plane.shift, luma_y * plane.scale);
-                    self.samples.push(bilinear(plane, x, y, share));
-                } else {
-                    self.samples.push(Sample::default());
-                    outside += share;
+/// The part of the shrunk picture that the view looks at, and where it looks.
+struct Window {
+    /// Left top corner in the shrunk picture; may lie outside.
+    left: i64,
+    top: i64,
+    cols: usize,
+    rows: usize,
+    looks: Vec<Look>,
+}
+
+impl Window {
+    fn new(map: &Affine, width: usize, height: usize) -> Self {
+        let (right, bottom) = (width as f64 - 0.5, height as f64 - 0.5);
+        let corners = [(0.5, 0.5), (right, 0.5), (0.5, bottom), (right, bottom)].map(|(x, y)| map.at(x, y));
+        // Left top neighbour of a place: the pixel whose centre lies at or before it.
+        let range = |places: [f64; 4]| {
+            let low = places.iter().copied().fold(f64::MAX, f64::min);
+            let high = places.iter().copied().fold(f64::MIN, f64::max);
+            // A pixel more on each side forgives the rounding of corners against pixels between them.
+            ((low - 0.5).floor() as i64 - 1, (high - 0.5).floor() as i64 + 3)
+        };
+        let (left, end) = range(corners.map(|corner| corner.0));
+        let (top, foot) = range(corners.map(|corner| corner.1));
+        let (cols, rows) = ((end - left) as usize, (foot - top) as usize);
+        let mut looks = Vec::with_capacity(width * height);
+        for row in 0..height {
+            for col in 0..width {
+                let (x, y) = map.at(col as f64 + 0.5, row as f64 + 0.5);
+                let (x, y) = (x - 0.5 - left as f64, y - 0.5 - top as f64);
+                let (fx, fy) = (x.fract() as f32, y.fract() as f32);
+                looks.push(Look {
+                    at: (y as usize * cols + x as usize) as u32,
+                    shares: [(1.0 - fx) * (1.0 - fy), fx * (1.0 - fy), (1.0 - fx) * fy, fx * fy],
+                });
+            }
+        }
+        Self { left, top, cols, rows, looks }
+    }
+
+    /// Looks up one row of the view.
+    fn read(&self, pixels: &[Pixel], row: usize, [y, u, v]: &mut [Vec<f32>; 3]) {
+        let looks = &self.looks[row * y.len()..(row + 1) * y.len()];
+        for (((look, y), u), v) in looks.iter().zip(y).zip(u).zip(v) {
+            let above = &pixels[look.at as usize..][..2];
+            let below = &pixels[look.at as usize + self.cols..][..2];
+            let mut sum = [0.0; 4];
+            for (pixel, share) in above.iter().chain(below).zip(look.shares) {
+                for (sum, value) in sum.iter_mut().zip(pixel) {
+                    *sum += share * value;
                 }
             }
-            self.outside.push(outside);
-        }
-    }
-
-    /// One row of one plane, with `black` where there is no picture.
-    fn read(&self, plane: &[u8], per_pixel: usize, black: f32, out: &mut [f32]) {
-        for ((out, samples), outside) in
-            out.iter_mut().zip(self.samples.chunks_exact(per_pixel)).zip(&self.outside)
-        {
-            let mut sum = outside * black;
-            for Sample { at, weights } in samples {
-                for (&at, &weight) in at.iter().zip(weights) {
-                    sum += weight * f32::from(plane[at as usize]);
-                }
-            }
-            *out = sum;
+            (*y, *u, *v) = (sum[0], sum[1], sum[2]);
         }
     }
 }
 
-/// The four pixels around a continuous position; beyond the edge pixels' centres the edge is repeated.
-fn bilinear(plane: &Plane, x: f64, y: f64, share: f32) -> Sample {
-    let split = |at: f64, count: u32| {
-        let at = (at - 0.5).clamp(0.0, f64::from(count - 1));
-        let low = at.floor();
-        (low as u32, (low as u32 + 1).min(count - 1), (at - low) as f32)
-    };
-    let (left, right, fx) = split(x, plane.width);
-    let (top, bottom, fy) = split(y, plane.height);
-    let at = |row: u32, col: u32| row * plane.width + col;
-    Sample {
-        at: [at(top, left), at(top, right), at(bottom, left), at(bottom, right)],
-        weights: [(1.0 - fx) * (1.0 - fy), fx * (1.0 - fy), (1.0 - fx) * fy, fx * fy].map(|w| w * share),
-    }
-}
-
-/// Samples all frames through `map`, which leads from the view to the luma plane.
+/// Cooks all frames through `map`, which leads from the view to the luma plane.
 pub fn cook(map: &Affine, width: usize, height: usize, frames: &[&Frame], pan: &mut Pan<'_>) {
     let size = (frames[0].width, frames[0].height);
-    let luma = Plane::new(map, size, 1.0, 0.0);
-    let chroma = Plane::new(map, (size.0.div_ceil(2), size.1.div_ceil(2)), 0.5, CHROMA_SHIFT);
-    let conversions = conversions(frames);
-    let (mut luma_row, mut chroma_row) = (Row::default(), Row::default());
-    let mut block = [vec![0.0; width], vec![0.0; width], vec![0.0; width]];
-    for y in 0..height {
-        luma_row.fill(map, &luma, size, y, width);
-        chroma_row.fill(map, &chroma, size, y, width);
-        for (index, (frame, to_rgb)) in frames.iter().zip(&conversions).enumerate() {
-            let [a, b, c] = &mut block;
-            luma_row.read(frame.y(), luma.samples(), to_rgb.black, a);
-            chroma_row.read(frame.u(), chroma.samples(), 128.0, b);
-            chroma_row.read(frame.v(), chroma.samples(), 128.0, c);
-            pan.colour(to_rgb, a, b, c);
-            for (from, to) in block.iter().zip(pan.frame(index)) {
-                to[y * width..(y + 1) * width].copy_from_slice(from);
+    let shrunk = Shrunk::new(map, size);
+    let window = Window::new(&shrunk.seen_by(map), width, height);
+    // The part of the window that is picture, in the shrunk picture's pixels.
+    let clip = |from: i64, count: usize, most: u32| {
+        let end = (from + count as i64).clamp(0, most.into());
+        (from.clamp(0, end), end)
+    };
+    let (left, right) = clip(window.left, window.cols, shrunk.size.0);
+    let (top, mut bottom) = clip(window.top, window.rows, shrunk.size.1);
+    if left == right {
+        // The view looks past the picture, after much turning and a crop at a corner: all black.
+        bottom = top;
+    }
+    let upright = Affine {
+        x: [shrunk.step.0, 0.0, left as f64 * shrunk.step.0],
+        y: [0.0, shrunk.step.1, top as f64 * shrunk.step.1],
+    };
+    let grid = Grid::new(&upright, (right - left) as usize, (bottom - top) as usize, size);
+    let origin = ((top - window.top) as usize, (left - window.left) as usize);
+    let mut pixels = Vec::new();
+    let mut black = f32::NAN;
+    let mut line = [(); 3].map(|()| vec![0.0; width]);
+    let mut oven = grid.oven();
+    for (index, frame) in frames.iter().enumerate() {
+        let to_rgb = ToRgb::new(frame.colour);
+        if black != to_rgb.black {
+            black = to_rgb.black;
+            pixels.clear();
+            pixels.resize(window.cols * window.rows, [black, 128.0, 128.0, 0.0]);
+        }
+        oven.blocks(frame, |rows, [y, u, v]| {
+            for (lane, row) in rows.enumerate() {
+                let start = (origin.0 + row) * window.cols + origin.1;
+                for (((pixel, y), u), v) in
+                    pixels[start..].iter_mut().zip(y.iter()).zip(u.iter()).zip(v.iter())
+                {
+                    *pixel = [y[lane], u[lane], v[lane], 0.0];
+                }
+            }
+        });
+        for row in 0..height {
+            window.read(&pixels, row, &mut line);
+            let [y, u, v] = &mut line;
+            pan.colour(&to_rgb, y, u, v);
+            for (from, to) in line.iter().zip(pan.frame(index)) {
+                to[row * width..(row + 1) * width].copy_from_slice(from);
             }
         }
     }

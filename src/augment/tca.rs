@@ -229,3 +229,190 @@ fn noise([channels, _, height, width]: [usize; 4], alpha: f64, rng: &mut Rng) ->
     }
     picture
 }
+
+#[cfg(test)]
+mod tests {
+    use reelflow_api::item::{SegmentId, SlotInfo};
+
+    use super::*;
+
+    const SHAPE: [usize; 4] = [3, 8, 4, 5];
+
+    /// Random clips called `anchor` and `positive` in slots 4, 5, 6…
+    fn batch(slots: u32) -> Batch {
+        let mut rng = Key::new(3).rng();
+        let mut view = |name: &str| View {
+            name: name.into(),
+            shape: SHAPE,
+            pixels: (0..slots as usize * 480).map(|_| rng.range(-2.0, 2.0) as f32).collect(),
+        };
+        let views = vec![view("anchor"), view("positive")];
+        let slot = |slot| SlotInfo { slot, attempt: 0, segment: SegmentId(1), frames: vec![vec![], vec![]] };
+        Batch { step: 7, slots: (4..4 + slots).map(slot).collect(), views }
+    }
+
+    fn settings(text: &str) -> TcaSettings {
+        toml::from_str(text).unwrap()
+    }
+
+    fn changed(text: &str, batch: &Batch) -> Batch {
+        let mut batch = batch.clone();
+        settings(text).apply(&mut batch, Key::new(5)).unwrap();
+        batch
+    }
+
+    /// Values of a pixel and channel over time.
+    fn series(clip: &[f32], channel: usize, pixel: usize) -> Vec<f32> {
+        (0..8).map(|t| clip[(channel * 8 + t) * 20 + pixel]).collect()
+    }
+
+    fn difference(values: &[f32]) -> Vec<f32> {
+        values.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
+    const FORMS: [&str; 6] = ["self_frame", "next_frame", "permuted", "scale", "offset", "static_noise"];
+
+    #[test]
+    fn differences_of_order_one_to_three_scale_by_one_factor_a_clip() {
+        let before = batch(3);
+        for form in FORMS {
+            let after = changed(&format!("form = '{form}'\nalpha = 0.3"), &before);
+            for (x, y) in before.views[0].pixels.chunks(480).zip(after.views[0].pixels.chunks(480)) {
+                assert_ne!(x, y, "{form} changed nothing");
+                // The factor as the first pixel shows it; all others must agree.
+                let (a, b) = (series(x, 0, 0), series(y, 0, 0));
+                let factor = (b[1] - b[0]) / (a[1] - a[0]);
+                assert!((0.65..=1.35).contains(&factor), "{form}: {factor}");
+                for (channel, pixel) in (0..3).flat_map(|c| (0..20).map(move |p| (c, p))) {
+                    let (mut a, mut b) = (series(x, channel, pixel), series(y, channel, pixel));
+                    for order in 1..=3 {
+                        (a, b) = (difference(&a), difference(&b));
+                        for (a, b) in a.iter().zip(&b) {
+                            // Rounding of values up to 2, times 8 for the third difference.
+                            let off = (factor * a - b).abs();
+                            assert!(off < 3e-5, "{form}, order {order}: {b} is not {factor} * {a}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_mixed_in_frame_stays_and_nothing_leaves_its_range() {
+        let before = batch(4);
+        let after = changed("alpha = 0.3", &before);
+        let mut shares = Vec::new();
+        for (x, y) in before.views[0].pixels.chunks(480).zip(after.views[0].pixels.chunks(480)) {
+            let is_same = |t: usize| {
+                (0..3).all(|c| {
+                    let frame = (c * 8 + t) * 20..(c * 8 + t + 1) * 20;
+                    x[frame.clone()] == y[frame]
+                })
+            };
+            let fixed: Vec<usize> = (0..8).filter(|&t| is_same(t)).collect();
+            assert_eq!(fixed.len(), 1, "one frame is the still one");
+            for pixel in 0..20 {
+                let (a, b) = (series(x, 1, pixel), series(y, 1, pixel));
+                let low = a.iter().copied().fold(f32::MAX, f32::min);
+                let high = a.iter().copied().fold(f32::MIN, f32::max);
+                assert!(b.iter().all(|&v| v >= low - 1e-6 && v <= high + 1e-6), "{b:?} leaves {low}..{high}");
+                shares.push(1.0 - (b[1] - b[0]) / (a[1] - a[0]));
+            }
+        }
+        let spread = shares.iter().map(|share| (share - shares[0]).abs()).fold(0.0, f32::max);
+        assert!(spread < 1e-3, "one share a step: {shares:?}");
+    }
+
+    #[test]
+    fn nothing_changes_without_strength_or_chance() {
+        let before = batch(3);
+        for form in FORMS {
+            for text in ["alpha = 0.0", "p = 0.0"] {
+                let after = changed(&format!("form = '{form}'\n{text}"), &before);
+                assert_eq!(before.views[0].pixels, after.views[0].pixels, "{form} with {text}");
+            }
+        }
+        let after = changed("views = ['positive']", &before);
+        assert_eq!(before.views[0].pixels, after.views[0].pixels);
+        assert_ne!(before.views[1].pixels, after.views[1].pixels);
+    }
+
+    #[test]
+    fn a_still_clip_stays_as_it_is() {
+        let mut before = batch(1);
+        let first = before.views[0].pixels.clone();
+        for (i, value) in before.views[0].pixels.iter_mut().enumerate() {
+            *value = first[i / 160 * 160 + i % 20];
+        }
+        assert_eq!(changed("alpha = 0.3", &before).views[0].pixels, before.views[0].pixels);
+    }
+
+    #[test]
+    fn before_or_after_the_batch_makes_no_difference() {
+        let whole = batch(4);
+        for form in ["self_frame", "scale", "offset", "static_noise"] {
+            let text = format!("form = '{form}'\np = 0.7");
+            assert!(!settings(&text).needs_batch());
+            let together = changed(&text, &whole);
+            for index in 0..4 {
+                let mut alone = whole.clone();
+                alone.slots = vec![whole.slots[index].clone()];
+                for view in &mut alone.views {
+                    view.pixels = view.pixels[index * 480..(index + 1) * 480].to_vec();
+                }
+                let alone = changed(&text, &alone);
+                let part = &together.views[0].pixels[index * 480..(index + 1) * 480];
+                assert_eq!(alone.views[0].pixels, part, "{form}, slot {index}");
+            }
+        }
+        assert!(settings("form = 'next_frame'").needs_batch() && settings("form = 'permuted'").needs_batch());
+    }
+
+    #[test]
+    fn the_next_slot_lends_its_frame_as_it_was() {
+        let before = batch(3);
+        let after = changed("form = 'next_frame'\nalpha = 0.3", &before);
+        let clips =
+            |batch: &Batch| batch.views[0].pixels.chunks(480).map(<[f32]>::to_vec).collect::<Vec<_>>();
+        let (x, y) = (clips(&before), clips(&after));
+        let a = (series(&x[0], 0, 0), series(&y[0], 0, 0));
+        let share = 1.0 - (a.1[1] - a.1[0]) / (a.0[1] - a.0[0]);
+        for index in 0..3 {
+            let next = &x[(index + 1) % 3];
+            let picture: Vec<f32> = (0..20)
+                .map(|p| {
+                    let (a, b) = (series(&x[index], 2, p)[0], series(&y[index], 2, p)[0]);
+                    a + (b - a) / share
+                })
+                .collect();
+            let is_frame = |t: usize| (0..20).all(|p| (series(next, 2, p)[t] - picture[p]).abs() < 1e-3);
+            assert!((0..8).any(is_frame), "slot {index} got a picture its neighbour does not have");
+        }
+    }
+
+    #[test]
+    fn draws_change_from_step_to_step() {
+        let before = batch(2);
+        let mut later = before.clone();
+        later.step = 8;
+        for form in FORMS {
+            let text = format!("form = '{form}'");
+            assert_ne!(
+                changed(&text, &before).views[0].pixels,
+                changed(&text, &later).views[0].pixels,
+                "{form}"
+            );
+        }
+    }
+
+    #[test]
+    fn mistakes_are_refused_with_operands() {
+        assert_eq!(settings("form = 'permuted'\nalpha = 0.4").check().len(), 1);
+        assert_eq!(settings("form = 'scale'\nalpha = 1.0").check().len(), 1);
+        assert_eq!(settings("views = []").check().len(), 1);
+        assert!(settings("").check().is_empty());
+        let error = settings("views = ['query']").apply(&mut batch(1), Key::new(1)).unwrap_err();
+        assert!(error.message.contains("`query`") && error.message.contains("anchor, positive"), "{error}");
+    }
+}

@@ -63,6 +63,27 @@ impl Axis {
     pub fn of(&self, output: usize) -> (usize, &[f32]) {
         (self.first[output] as usize, &self.weights[output * self.taps..(output + 1) * self.taps])
     }
+
+    /// The weighed sum of the source rows that make output row `output`; `row` gives a source row.
+    pub fn blend<'r>(&self, output: usize, row: impl Fn(usize) -> &'r [u8], out: &mut [f32]) {
+        let (first, weights) = self.of(output);
+        out.fill(0.0);
+        // Two rows at a time, to load and store the sums half as often.
+        for (pair, weights) in weights.chunks(2).enumerate() {
+            let source = first + 2 * pair;
+            match *weights {
+                [a, b] if b != 0.0 => {
+                    for ((sum, &above), &below) in out.iter_mut().zip(row(source)).zip(row(source + 1)) {
+                        *sum += a * f32::from(above) + b * f32::from(below);
+                    }
+                }
+                [a, ..] if a != 0.0 => {
+                    out.iter_mut().zip(row(source)).for_each(|(sum, &value)| *sum += a * f32::from(value));
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 /// Height of a triangle of half width 1 and height 1 at `x`.

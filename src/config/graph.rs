@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reelflow_api::spec::{Kind, Output, Port, Problem, Spec, nearest};
 
 use super::meaning;
-use super::stages::{Draft, StageDraft, noun};
+use super::stages::{Draft, StageDraft, with_article};
 
 /// In the order of the flow.
 const PORTS: [Port; 4] = [Port::Segments, Port::Clips, Port::Views, Port::Batches];
@@ -54,8 +54,8 @@ fn unique_ids<'s>(stages: &'s [StageDraft<'_>], problems: &mut Vec<Problem>) -> 
             continue;
         };
         let message = format!("the id `{}` is used twice", stage.id);
-        let mut problem = Problem::new("P022", stage.id_span.clone(), message).label("used again here");
-        problem.other = Some((stages[*first].id_span.clone(), "first used here".to_owned()));
+        let problem = Problem::new("P022", stage.id_span.clone(), message).label("used again here");
+        let problem = problem.other(stages[*first].id_span.clone(), "first used here".to_owned());
         problems.push(problem.help("give one of them another id"));
     }
     ids
@@ -114,8 +114,8 @@ fn find_inputs(
         }
         let names: Vec<&str> = ids.keys().copied().filter(|name| *name != stage.id).collect();
         let message = format!("`{}` reads `{id}`, which is no stage of this pipeline", stage.table.path);
-        let mut problem = Problem::new("P021", span.clone(), message).label("no such stage");
-        problem.other = Some((stage.id_span.clone(), "read by this stage".to_owned()));
+        let problem = Problem::new("P021", span.clone(), message).label("no such stage");
+        let problem = problem.other(stage.id_span.clone(), "read by this stage".to_owned());
         problems.push(match nearest(id, &names) {
             Some(near) => {
                 suspects.push(near.to_owned());
@@ -163,14 +163,18 @@ fn sort(stages: &[StageDraft<'_>], producers: &[Vec<usize>], problems: &mut Vec<
 
 /// `round` goes against the flow.
 fn cycle(stages: &[StageDraft<'_>], round: &[usize]) -> Problem {
-    let mut names: Vec<String> = round.iter().rev().map(|index| format!("`{}`", stages[*index].id)).collect();
+    // Told from the stage that comes first in the file; it is the one to be mended.
+    let mut round: Vec<usize> = round.iter().rev().copied().collect();
+    let first = round.iter().enumerate().min_by_key(|(_, index)| **index).map_or(0, |(at, _)| at);
+    round.rotate_left(first);
+    let mut names: Vec<String> = round.iter().map(|index| format!("`{}`", stages[*index].id)).collect();
     names.push(names[0].clone());
-    let (reader, read) = (&stages[round[0]], &stages[round[1 % round.len()]]);
+    let (reader, read) = (&stages[round[0]], &stages[round[round.len() - 1]]);
     let span =
         reader.inputs.iter().find(|(id, _)| *id == read.id).map_or(reader.id_span.clone(), |i| i.1.clone());
     let message = format!("the stages {} form a cycle", names.join(" → "));
-    let mut problem = Problem::new("P023", span, message).label("closes the cycle");
-    problem.other = Some((read.id_span.clone(), "which reads it in turn".to_owned()));
+    let problem = Problem::new("P023", span, message).label("closes the cycle");
+    let problem = problem.other(read.id_span.clone(), "which reads it in turn".to_owned());
     problem.help("let one of them read an earlier stage; data flows from sources to sinks")
 }
 
@@ -188,27 +192,22 @@ fn check_ports(
         for (id, span) in &stage.inputs {
             let Some(from) = ids.get(id.as_str()).copied() else { continue };
             let Some(from_spec) = stages[from].spec else { continue };
-            let problem = match wiring.outputs[from] {
+            let (message, help) = match wiring.outputs[from] {
                 Some(port) if spec.accepts.contains(&port) => continue,
                 Some(port) => mismatch(stage, spec, &stages[from], port, registry),
                 None if from_spec.output == Output::Nothing => {
-                    let what = noun(stages[from].kind);
-                    (
-                        format!("`{}` reads `{id}`, a {what}, which hands nothing on", stage.table.path),
-                        "read the stage before it".to_owned(),
-                    )
+                    let (path, what) = (&stage.table.path, with_article(stages[from].kind));
+                    let message = format!("`{path}` reads `{id}`, {what}, which hands nothing on");
+                    (message, "read the stage before it".to_owned())
                 }
                 // Something before it is wrong already.
                 None => continue,
             };
             fits = false;
-            let mut problem = Problem::new("P025", span.clone(), problem.0).help(problem.1);
-            problem.label = match wiring.outputs[from] {
-                Some(port) => format!("hands on {}", port.name()),
-                None => "hands nothing on".to_owned(),
-            };
-            problem.other = Some((stages[from].id_span.clone(), "handed on by this stage".to_owned()));
-            problems.push(problem);
+            let carried = wiring.outputs[from].map_or("nothing", Port::name);
+            let problem = Problem::new("P025", span.clone(), message).label(format!("hands on {carried}"));
+            let from = stages[from].id_span.clone();
+            problems.push(problem.help(help).other(from, "handed on by this stage"));
         }
         wiring.outputs[index] = match spec.output {
             Output::Nothing => None,
@@ -259,6 +258,11 @@ fn check_ends(stages: &[StageDraft<'_>], wiring: &Wiring, suspects: &[String], p
     if !has(Kind::Sink) {
         let help = "add a `[sinks.ID]` table with a `type` and `inputs`";
         problems.push(Problem::new("P027", 0..0, "the pipeline has no sink").help(help));
+        return;
+    }
+    // A stage that says nothing of its inputs may well be the missing reader.
+    let reads = |stage: &StageDraft<'_>| matches!(stage.kind, Kind::Operator | Kind::Sink);
+    if stages.iter().any(|stage| reads(stage) && stage.inputs.is_empty()) {
         return;
     }
     for (index, stage) in stages.iter().enumerate() {

@@ -47,8 +47,8 @@ fn one_batch_size(stages: &[StageDraft<'_>], wiring: &Wiring, sampler: usize, pr
                     stages[index].id, size.0, stages[other].id, stages[sampler].id
                 );
                 let span = stages[index].table.span_of("size");
-                let mut problem = Problem::new("P028", span, message).label("another size");
-                problem.other = Some((stages[other].table.span_of("size"), "first size".to_owned()));
+                let problem = Problem::new("P028", span, message).label("another size");
+                let problem = problem.other(stages[other].table.span_of("size"), "first size".to_owned());
                 problems.push(problem.help("a step has one number of slots: give both the same `size`"));
             }
             Some(_) => {}
@@ -59,8 +59,8 @@ fn one_batch_size(stages: &[StageDraft<'_>], wiring: &Wiring, sampler: usize, pr
 fn before_batch(stage: &StageDraft<'_>, from: &StageDraft<'_>) -> Problem {
     let span = stage.inputs.first().map_or(stage.id_span.clone(), |input| input.1.clone());
     let message = format!("`{}` looks at all slots of a step, but stands before `batch`", stage.table.path);
-    let mut problem = Problem::new("P029", span, message).label("hands on single slots");
-    problem.other = Some((from.id_span.clone(), "this stage".to_owned()));
+    let problem = Problem::new("P029", span, message).label("hands on single slots");
+    let problem = problem.other(from.id_span.clone(), "this stage".to_owned());
     problem.help("let it read the `batch` stage")
 }
 
@@ -107,8 +107,8 @@ fn views_exist(stages: &[StageDraft<'_>], wiring: &Wiring, sink: usize, problems
         let (stage, sampler) = (&stages[sink], &stages[from]);
         let message =
             format!("`{}` needs the view `{view}`, which `{}` does not make", stage.table.path, sampler.id);
-        let mut problem = Problem::new("P032", place_of(stage, view), message).label("no such view");
-        problem.other = Some((sampler.id_span.clone(), format!("makes {}", names.join(", "))));
+        let problem = Problem::new("P032", place_of(stage, view), message).label("no such view");
+        let problem = problem.other(sampler.id_span.clone(), format!("makes {}", names.join(", ")));
         problems.push(match nearest(view, &names) {
             Some(near) => problem.help(format!("did you mean `{near}`?")),
             None => problem.help(format!("views: {}", names.join(", "))),

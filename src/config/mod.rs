@@ -9,6 +9,7 @@
 //! ```
 
 pub mod codes;
+pub mod draw;
 mod graph;
 mod meaning;
 pub mod plan;
@@ -75,7 +76,9 @@ pub fn load_with(
 }
 
 fn stands_alone(problem: &Problem, damage: &[usize], text: &Text) -> bool {
-    matches!(problem.code, "P011" | "P012" | "P014" | "P015" | "P020")
+    // What the parser made up to fill a hole has no place in the text.
+    !problem.span.is_empty()
+        && matches!(problem.code, "P011" | "P012" | "P014" | "P015" | "P020")
         && !damage.contains(&text.place(&problem.span).line)
 }
 
@@ -109,12 +112,12 @@ fn read_text(file: &Path) -> Result<String, Problem> {
 fn neighbour(file: &Path) -> Option<String> {
     let name = file.file_name()?.to_str()?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let names: Vec<String> = std::fs::read_dir(folder)
-        .ok()?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+    let entries = crate::edge::files::list_dir(folder).ok()?;
+    let names: Vec<&str> = entries
+        .iter()
+        .filter_map(|entry| entry.file_name()?.to_str())
         .filter(|other| other.ends_with(".toml"))
         .collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let near = reelflow_api::spec::nearest(name, &names)?;
     Some(file.with_file_name(near).display().to_string())
 }

@@ -70,7 +70,8 @@ impl Report {
         let mut group = if place.text.is_empty() || problem.span == (0..0) {
             Group::with_title(title).element(Origin::path(place.path))
         } else {
-            let other = problem.other.as_ref().map(|(span, label)| (self.text.place(span), printable(label)));
+            let other =
+                problem.other.as_deref().map(|(span, label)| (self.text.place(span), printable(label)));
             let mut snippet = Snippet::source(place.text).path(place.path.clone());
             let mark = AnnotationKind::Primary.span(place.span.clone());
             snippet = snippet.annotation(if label.is_empty() { mark } else { mark.label(label) });
@@ -120,15 +121,15 @@ impl Report {
         let mut out = String::new();
         for problem in &self.problems {
             let place = self.text.place(&problem.span);
-            let end = self.text.place(&(problem.span.end..problem.span.end));
+            let (end_line, end_column) = place.end();
             let object = serde_json::json!({
                 "code": problem.code,
                 "severity": "error",
                 "file": place.path,
                 "line": place.line,
                 "column": place.column,
-                "end_line": end.line.max(place.line),
-                "end_column": end.column,
+                "end_line": end_line,
+                "end_column": end_column,
                 "text": &place.text[place.span.clone()],
                 "message": problem.message,
                 "help": problem.help,
@@ -137,6 +138,14 @@ impl Report {
             out.push('\n');
         }
         out
+    }
+
+    /// Writes `text` (of [`Report::short`] or [`Report::json`]) to standard output; the exit code to leave
+    /// with.
+    #[must_use]
+    pub fn print(&self, text: &str) -> ExitCode {
+        print!("{text}");
+        ExitCode::from(EXIT_REFUSED)
     }
 
     /// Writes the blocks to standard error, in colour on a terminal; the exit code to leave with.

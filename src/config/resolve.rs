@@ -44,23 +44,10 @@ fn write_stage(out: &mut String, stage: &StageDraft<'_>) {
     let Some(spec) = stage.spec else { return };
     let mut values = json_table(&stage.table.entries);
     add_defaults(&mut values, &(spec.schema)());
-    // The task of a trainer is a plugin with a schema of its own.
-    if let Some(Value::Object(task)) = values.get_mut("pretext") {
-        let known = crate::pretext::ALL.iter().find(|known| task.get("type") == Some(&known.name.into()));
-        if let Some(known) = known {
-            add_defaults(task, &(known.schema)());
-        }
-    }
-    let mut all = Map::from_iter([("type".to_owned(), Value::from(spec.name))]);
+    out.push_str(&format!("\n[{}]\ntype = {}\n", stage.table.path, toml_value(&spec.name.into())));
     if matches!(stage.kind, Kind::Operator | Kind::Sink) {
-        all.insert("inputs".to_owned(), stage.inputs.iter().map(|(id, _)| id.clone()).collect());
-    }
-    // `Map` sorts; these two are to stand first.
-    out.push_str(&format!("\n[{}]\n", stage.table.path));
-    for key in ["type", "inputs"] {
-        if let Some(value) = all.get(key) {
-            out.push_str(&format!("{key} = {}\n", toml_value(value)));
-        }
+        let inputs = stage.inputs.iter().map(|(id, _)| id.clone()).collect();
+        out.push_str(&format!("inputs = {}\n", toml_value(&inputs)));
     }
     write_entries(out, &values);
 }

@@ -176,8 +176,8 @@ fn read_inputs(
     problems: &mut Vec<Problem>,
 ) -> Vec<(String, Range<usize>)> {
     if matches!(kind, Kind::Source | Kind::Bank) {
-        let what = if kind == Kind::Source { "a source" } else { "a bank" };
-        let problem = Problem::new("P024", value.span(), format!("`{path}`: {what} has no inputs"));
+        let problem =
+            Problem::new("P024", value.span(), format!("`{path}`: {} has no inputs", with_article(kind)));
         problems.push(problem.help("remove `inputs`"));
         return Vec::new();
     }
@@ -233,16 +233,14 @@ fn find_spec(
 /// What a person who wrote `name` probably wants.
 fn type_help(kind: Kind, name: &str, names: &[&str], registry: &[&'static Spec]) -> String {
     if let Some(feature) = crate::engine::registry::missing_feature(kind, name) {
-        return format!(
-            "`{name}` exists in builds with the feature `{feature}`: `cargo build --release --features {feature}`"
-        );
+        return format!("`{name}` needs a build with the feature `{feature}`, which the default build has");
     }
     if let Some(other) = registry.iter().find(|spec| spec.name == name) {
         let table = other.kind.table();
         return format!(
-            "`{name}` is a {}, not a {}: declare it as `[{table}.ID]`",
-            noun(other.kind),
-            noun(kind)
+            "`{name}` is {}, not {}: declare it as `[{table}.ID]`",
+            with_article(other.kind),
+            with_article(kind)
         );
     }
     if let Some(near) = nearest(name, names) {
@@ -268,6 +266,12 @@ pub fn noun(kind: Kind) -> &'static str {
         Kind::Bank => "bank",
         Kind::Sink => "sink",
     }
+}
+
+/// [`noun`] as in "it is a source".
+pub fn with_article(kind: Kind) -> String {
+    let article = if kind == Kind::Operator { "an" } else { "a" };
+    format!("{article} {}", noun(kind))
 }
 
 fn not_a_table(path: &str, span: Range<usize>) -> Problem {

@@ -44,6 +44,21 @@ pub struct Place<'t> {
     pub column: usize,
 }
 
+impl Place<'_> {
+    /// Line and column behind the last character, from 1.
+    #[must_use]
+    pub fn end(&self) -> (usize, usize) {
+        line_column(self.text, self.span.end)
+    }
+}
+
+/// Line and column in characters of a byte, from 1.
+fn line_column(text: &str, at: usize) -> (usize, usize) {
+    let before = &text[..at];
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
 impl Text {
     /// Puts file and options together.
     #[must_use]
@@ -84,15 +99,8 @@ impl Text {
             (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
         };
         let span = clamp(span.start)..clamp(span.end);
-        let before = &text[..span.start];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Place {
-            path,
-            text,
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-            span,
-        }
+        let (line, column) = line_column(text, span.start);
+        Place { path, text, span, line, column }
     }
 
     /// Parses file and options; what cannot be read is left out of the table.
@@ -108,7 +116,8 @@ impl Text {
         for error in errors {
             let end = self.file_len;
             let span = error.span().unwrap_or(end..end);
-            let message = format!("not TOML: {}", error.message().trim());
+            let message =
+                format!("not TOML: {}", error.message().trim().trim_end_matches(", expected nothing"));
             problems.push(Problem::new("P001", span, message).label("here"));
         }
         for option in &self.options {
@@ -226,7 +235,7 @@ fn insert_below<'t>(
         DeValue::Table(entries) => insert(entries, keys, value),
         DeValue::Array(items) => {
             let count = items.len();
-            let item = next.parse::<usize>().ok().and_then(|index| items.iter_mut().nth(index));
+            let item = next.parse::<usize>().ok().and_then(|index| items.get_mut(index));
             let item = item.ok_or_else(|| format!("`{name}` is a list of {count}, `{next}` is not in it"))?;
             insert_below(item, next, rest, value)
         }

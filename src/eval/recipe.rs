@@ -85,7 +85,7 @@ impl Recipe {
         let op = |name: &str, key: &str, value: i64| {
             Value::Table(Table::from_iter([("op".to_owned(), name.into()), (key.to_owned(), value.into())]))
         };
-        let mut steps = vec![op("resize", "short", (self.size * 8).div_ceil(7)), op("center_crop", "size", self.size)];
+        let mut steps = vec![op("resize", "short", (self.size * 8 + 6) / 7), op("center_crop", "size", self.size)];
         steps.extend(self.normalize.clone().map(Value::Table));
         let stage = |entries: Vec<(&str, Value)>| {
             Value::Table(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())

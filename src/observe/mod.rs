@@ -3,7 +3,9 @@
 //! Nothing here changes what a run computes. Lines for people go to standard error; files go below the
 //! run directory.
 
+pub mod contact_sheet;
 pub mod events;
+pub mod letters;
 pub mod loss;
 pub mod metrics;
 pub mod progress;

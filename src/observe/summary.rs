@@ -227,6 +227,7 @@ mod tests {
             counters: Counters {
                 inputs_seen: 7,
                 inputs_ok: 3,
+                inputs_partial: 0,
                 inputs_skipped: BTreeMap::from([(SkipReason::Empty, 1), (SkipReason::NotMedia, 3)]),
                 segments: 5,
                 clips: 1200,
@@ -278,7 +279,7 @@ mod tests {
         let mut lost = summary();
         lost.counters.inputs_seen = 8;
         let message = lost.counters.reconcile().unwrap_err();
-        assert!(message.contains("8 seen, 3 used, 4 skipped"), "{message}");
+        assert!(message.contains("8 seen, 3 used, 0 partly used, 4 skipped"), "{message}");
         assert!(lost.to_text().contains(&message));
         assert_eq!(lost.to_json()["reconciled"], false);
     }

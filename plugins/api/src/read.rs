@@ -4,6 +4,8 @@
 //! value out of range and unknown choice is found in one pass, at any depth, at its own place. Serde
 //! comes last and has little left to complain about.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde_json::Value;
@@ -34,6 +36,8 @@ pub fn read<S: Settings>(table: &Table<'_>) -> Result<S, Vec<Problem>> {
     let value = Spanned::new(table.span.clone(), DeValue::Table(table.entries.clone()));
     let settings = match serde_path_to_error::deserialize::<_, S>(ValueDeserializer::from(value)) {
         Ok(settings) => settings,
+        // Told already: the number does not fit its type.
+        Err(_) if !problems.is_empty() => return Err(problems),
         Err(error) => {
             let path = dotted(error.path());
             let span = error.inner().span().unwrap_or_else(|| table.span_of(&path));
@@ -72,11 +76,11 @@ impl Walk {
         if !choices.is_empty() {
             match choose(&choices, value, path) {
                 Ok(choice) => facets = facets.and(choice),
-                Err(problem) => return self.problems.push(*problem),
+                Err(problem) => return self.problems.push(problem),
             }
         }
         if let Err(problem) = scalar(&facets, value, path) {
-            return self.problems.push(*problem);
+            return self.problems.push(problem);
         }
         match value.get_ref() {
             DeValue::Table(entries) => self.object(&facets, entries, &value.span(), path),
@@ -93,18 +97,23 @@ impl Walk {
 
     fn object(&mut self, facets: &Facets<'_>, entries: &DeTable<'_>, span: &Range<usize>, path: &str) {
         let known = facets.properties();
+        let absent: Vec<&str> = known.keys().copied().filter(|name| !entries.contains_key(*name)).collect();
+        let mut misspelt = Vec::new();
         for (key, value) in entries {
             let name = key.get_ref().as_ref();
             match known.get(name).copied().or_else(|| facets.get("additionalProperties")) {
                 Some(Value::Bool(false)) => {
-                    let names: Vec<&str> = known.keys().copied().collect();
-                    self.problems.push(unknown(key, &names, path));
+                    let meant = nearest(name, &absent);
+                    misspelt.extend(meant);
+                    self.problems.push(unknown(key, meant, &known, path));
                 }
                 Some(schema) => self.value(facets.sub(schema), value, &join(path, name)),
                 None => {}
             }
         }
-        for name in facets.required().into_iter().filter(|name| !entries.contains_key(*name)) {
+        // A misspelt parameter is one mistake, not an unknown one and a missing one.
+        let is_missing = |name: &&str| !entries.contains_key(*name) && !misspelt.contains(name);
+        for name in facets.required().into_iter().filter(is_missing) {
             let about = known.get(name).and_then(|schema| schema["description"].as_str()).unwrap_or_default();
             let about = about.lines().next().unwrap_or_default();
             let help = if about.is_empty() { String::new() } else { format!(": {about}") };
@@ -122,7 +131,7 @@ fn choose<'s>(
     choices: &[Facets<'s>],
     value: &Spanned<DeValue<'_>>,
     path: &str,
-) -> Result<Facets<'s>, Box<Problem>> {
+) -> Result<Facets<'s>, Problem> {
     if let [only] = choices {
         return Ok(only.clone());
     }
@@ -136,7 +145,7 @@ fn choose<'s>(
         let words: Vec<&str> = choices.iter().flat_map(Facets::words).collect();
         if !words.is_empty() {
             let chosen = choices.iter().find(|choice| choice.words().contains(&word)).cloned();
-            return chosen.ok_or_else(|| Box::new(unknown_choice(word, &words, value.span(), path)));
+            return chosen.ok_or_else(|| unknown_choice(word, &words, value.span(), path));
         }
     }
     let fitting: Vec<&Facets<'s>> = choices.iter().filter(|choice| accepts(choice, value)).collect();
@@ -148,7 +157,7 @@ fn choose<'s>(
     let best = fitting.iter().find(|choice| clean(choice)).or(fitting.first());
     best.map(|choice| (*choice).clone()).ok_or_else(|| {
         let names: Vec<&str> = choices.iter().flat_map(Facets::types).collect();
-        Box::new(wrong_type(&names, value, path))
+        wrong_type(&names, value, path)
     })
 }
 
@@ -159,21 +168,21 @@ fn tagged<'s>(
     entries: &DeTable<'_>,
     value: &Spanned<DeValue<'_>>,
     path: &str,
-) -> Result<Facets<'s>, Box<Problem>> {
+) -> Result<Facets<'s>, Problem> {
     let names: Vec<&str> = objects.iter().filter_map(|choice| choice.constant(tag)).collect();
     let Some(given) = entries.get(tag) else {
         let problem = Problem::new("P013", value.span(), format!("`{path}`: missing parameter `{tag}`"))
             .label(format!("`{tag}` must be given here"))
             .help(format!("one of: {}", names.join(", ")));
-        return Err(Box::new(problem));
+        return Err(problem);
     };
     let place = join(path, tag);
     let Some(word) = given.get_ref().as_str() else {
-        return Err(Box::new(wrong_type(&["string"], given, &place)));
+        return Err(wrong_type(&["string"], given, &place));
     };
     match objects.iter().find(|choice| choice.constant(tag) == Some(word)) {
         Some(choice) => Ok((*choice).clone()),
-        None => Err(Box::new(unknown_choice(word, &names, given.span(), &place))),
+        None => Err(unknown_choice(word, &names, given.span(), &place)),
     }
 }
 
@@ -191,69 +200,76 @@ fn accepts(facets: &Facets<'_>, value: &Spanned<DeValue<'_>>) -> bool {
     names.is_empty() || names.iter().any(fits)
 }
 
-fn scalar(facets: &Facets<'_>, value: &Spanned<DeValue<'_>>, path: &str) -> Result<(), Box<Problem>> {
+fn scalar(facets: &Facets<'_>, value: &Spanned<DeValue<'_>>, path: &str) -> Result<(), Problem> {
     if !accepts(facets, value) {
-        return Err(Box::new(wrong_type(&facets.types(), value, path)));
+        return Err(wrong_type(&facets.types(), value, path));
     }
     if let Some(word) = value.get_ref().as_str() {
         let words = facets.words();
         if !words.is_empty() && !words.contains(&word) {
-            return Err(Box::new(unknown_choice(word, &words, value.span(), path)));
+            return Err(unknown_choice(word, &words, value.span(), path));
         }
     }
     match out_of_range(facets, value.get_ref()) {
-        Some(message) => Err(Box::new(Problem::new("P014", value.span(), format!("`{path}`: {message}")))),
+        Some(message) => Err(Problem::new("P014", value.span(), format!("`{path}`: {message}"))),
         None => Ok(()),
     }
 }
 
 fn out_of_range(facets: &Facets<'_>, value: &DeValue<'_>) -> Option<String> {
-    let (number, shown, (min, max)) = match value {
+    let bound = |key: &str| facets.number(key);
+    match value {
         DeValue::Integer(integer) => {
-            let whole = i128::from_str_radix(integer.as_str(), integer.radix());
-            let shown = whole.as_ref().map_or_else(|_| "a huge number".to_owned(), i128::to_string);
-            (whole.map_or(f64::INFINITY, |whole| whole as f64), shown, facets.integer_bounds())
+            let Ok(whole) = i128::from_str_radix(integer.as_str(), integer.radix()) else {
+                return Some("the number is too large".to_owned());
+            };
+            let number = whole as f64;
+            let (low, high) = facets.width_bounds();
+            // What the width implies is worth a word only to who ran into it.
+            let min = bound("minimum").or((number < low).then_some(low));
+            let max = bound("maximum").or((number > high).then_some(high));
+            outside(
+                number,
+                &whole.to_string(),
+                [min, bound("exclusiveMinimum")],
+                [max, bound("exclusiveMaximum")],
+            )
         }
         DeValue::Float(float) => {
             let number: f64 = float.as_str().parse().ok()?;
             if !number.is_finite() {
                 return Some(format!("{} is not a finite number", float.as_str()));
             }
-            (number, number.to_string(), (facets.number("minimum"), facets.number("maximum")))
+            let low = [bound("minimum"), bound("exclusiveMinimum")];
+            outside(number, &number.to_string(), low, [bound("maximum"), bound("exclusiveMaximum")])
         }
-        DeValue::Array(items) => counted(facets, items.len(), "item", ["minItems", "maxItems"]),
+        DeValue::Array(items) => {
+            let shown = format!("a list of {}", items.len());
+            outside(items.len() as f64, &shown, [bound("minItems"), None], [bound("maxItems"), None])
+        }
         DeValue::String(text) => {
-            counted(facets, text.chars().count(), "character", ["minLength", "maxLength"])
+            let count = text.chars().count();
+            let shown = format!("a string of length {count}");
+            outside(count as f64, &shown, [bound("minLength"), None], [bound("maxLength"), None])
         }
-        _ => return None,
-    };
-    let bound = |key: &str| facets.number(key).filter(|_| value.is_integer() || value.is_float());
-    let (above, below) = (bound("exclusiveMinimum"), bound("exclusiveMaximum"));
-    let bounded = min.or(max).or(above).or(below).is_some();
-    let outside = (bounded && !number.is_finite())
-        || min.is_some_and(|m| number < m)
-        || max.is_some_and(|m| number > m)
-        || above.is_some_and(|m| number <= m)
-        || below.is_some_and(|m| number >= m);
-    if !outside {
-        return None;
+        _ => None,
     }
-    let parts = [
-        min.map(|m| format!("at least {m}")),
-        above.map(|m| format!("above {m}")),
-        max.map(|m| format!("at most {m}")),
-        below.map(|m| format!("below {m}")),
-    ];
-    let range = parts.into_iter().flatten().collect::<Vec<_>>().join(" and ");
-    Some(format!("{shown} is out of range, expected {range}"))
 }
 
-type Counted = (f64, String, (Option<f64>, Option<f64>));
-
-fn counted(facets: &Facets<'_>, count: usize, unit: &str, keys: [&str; 2]) -> Counted {
-    let many = if count == 1 { "" } else { "s" };
-    let bounds = (facets.number(keys[0]), facets.number(keys[1]));
-    (count as f64, format!("{count} {unit}{many}"), bounds)
+/// The complaint if `number` is below `[at least, above]` or over `[at most, below]`.
+fn outside(number: f64, shown: &str, low: [Option<f64>; 2], high: [Option<f64>; 2]) -> Option<String> {
+    let fits = low[0].is_none_or(|bound| number >= bound)
+        && low[1].is_none_or(|bound| number > bound)
+        && high[0].is_none_or(|bound| number <= bound)
+        && high[1].is_none_or(|bound| number < bound);
+    if fits {
+        return None;
+    }
+    let words = ["at least", "above", "at most", "below"];
+    let bounds = low.into_iter().chain(high).zip(words);
+    let range: Vec<String> =
+        bounds.filter_map(|(bound, word)| bound.map(|bound| format!("{word} {bound}"))).collect();
+    Some(format!("{shown} is out of range, expected {}", range.join(" and ")))
 }
 
 fn wrong_type(names: &[&str], value: &Spanned<DeValue<'_>>, path: &str) -> Problem {
@@ -305,15 +321,19 @@ fn describe(value: &DeValue<'_>) -> String {
     }
 }
 
-fn unknown(key: &Spanned<std::borrow::Cow<'_, str>>, names: &[&str], path: &str) -> Problem {
-    let name = key.get_ref().as_ref();
-    Problem::new("P012", key.span(), format!("unknown parameter `{name}` in `{path}`"))
-        .label("not a parameter here")
-        .help(match nearest(name, names) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None if names.is_empty() => "there are no parameters here; remove it".to_owned(),
-            None => format!("parameters: {}", names.join(", ")),
-        })
+fn unknown(
+    key: &Spanned<Cow<'_, str>>,
+    meant: Option<&str>,
+    known: &BTreeMap<&str, &Value>,
+    path: &str,
+) -> Problem {
+    let message = format!("unknown parameter `{}` in `{path}`", key.get_ref());
+    let names: Vec<&str> = known.keys().copied().collect();
+    Problem::new("P012", key.span(), message).label("not a parameter here").help(match meant {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None if names.is_empty() => "there are no parameters here; remove it".to_owned(),
+        None => format!("parameters: {}", names.join(", ")),
+    })
 }
 
 fn unknown_choice(word: &str, words: &[&str], span: Range<usize>, path: &str) -> Problem {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A schema and everything it refers to, all of which hold at once.
 #[derive(Clone, Debug)]
@@ -82,8 +82,8 @@ impl<'s> Facets<'s> {
     /// The schema of each item of a list, by position.
     #[must_use]
     pub fn item(&self, index: usize) -> Option<&'s Value> {
-        let fixed = self.parts.iter().filter_map(|part| part["prefixItems"].as_array()).flatten();
-        fixed.skip(index).next().or_else(|| self.get("items"))
+        let mut fixed = self.parts.iter().filter_map(|part| part["prefixItems"].as_array()).flatten();
+        fixed.nth(index).or_else(|| self.get("items"))
     }
 
     /// The property with a fixed string for a value, by which the forms of a table are told apart.
@@ -121,10 +121,10 @@ impl<'s> Facets<'s> {
         names
     }
 
-    /// Bounds of a whole number: those stated, or those that its width implies (`uint8`: 0 to 255).
+    /// Bounds that the width of a whole number implies: 0 to 255 for `uint8`.
     #[must_use]
-    pub fn integer_bounds(&self) -> (Option<f64>, Option<f64>) {
-        let (low, high) = match self.get("format").and_then(Value::as_str) {
+    pub fn width_bounds(&self) -> (f64, f64) {
+        match self.get("format").and_then(Value::as_str) {
             Some("uint8") => (0.0, f64::from(u8::MAX)),
             Some("uint16") => (0.0, f64::from(u16::MAX)),
             Some("uint32") => (0.0, f64::from(u32::MAX)),
@@ -134,8 +134,7 @@ impl<'s> Facets<'s> {
             Some("int16") => (f64::from(i16::MIN), f64::from(i16::MAX)),
             Some("int32") => (f64::from(i32::MIN), f64::from(i32::MAX)),
             _ => (i64::MIN as f64, i64::MAX as f64),
-        };
-        (self.number("minimum").or(Some(low)), self.number("maximum").or(Some(high)))
+        }
     }
 
     /// A numeric keyword, such as `minimum`.
@@ -144,22 +143,23 @@ impl<'s> Facets<'s> {
         self.get(keyword).and_then(Value::as_f64)
     }
 
-    /// Adds to `values` what the schema gives as default and the writer left out, at any depth.
-    pub fn fill_defaults(&self, values: &mut serde_json::Map<String, Value>) {
+    /// The form that a table has: the one whose tag says the same, with what all forms share.
+    #[must_use]
+    pub fn form_of(&self, values: &Map<String, Value>) -> Self {
         let choices = self.choices();
-        let chosen = match choices.as_slice() {
-            [only] => Some(only),
-            several => several.iter().find(|choice| {
-                choice
-                    .tag()
-                    .is_some_and(|tag| choice.constant(tag) == values.get(tag).and_then(Value::as_str))
-            }),
+        let says_same = |choice: &&Self| {
+            choice.tag().is_some_and(|tag| choice.constant(tag) == values.get(tag).and_then(Value::as_str))
         };
-        let all = chosen.map_or_else(|| self.clone(), |choice| self.clone().and(choice.clone()));
-        for (name, schema) in all.properties() {
+        let chosen = if choices.len() == 1 { choices.first() } else { choices.iter().find(says_same) };
+        chosen.map_or_else(|| self.clone(), |choice| self.clone().and(choice.clone()))
+    }
+
+    /// Adds to `values` what the schema gives as default and the writer left out, at any depth.
+    pub fn fill_defaults(&self, values: &mut Map<String, Value>) {
+        for (name, schema) in self.form_of(values).properties() {
             let facets = self.sub(schema);
-            if let Some(default) = facets.get("default").filter(|_| !values.contains_key(name)) {
-                values.insert(name.to_owned(), narrowed(default, &facets));
+            if let Some(default) = facets.default().filter(|_| !values.contains_key(name)) {
+                values.insert(name.to_owned(), default);
             }
             match values.get_mut(name) {
                 Some(Value::Object(inner)) => facets.fill_defaults(inner),
@@ -174,18 +174,69 @@ impl<'s> Facets<'s> {
             }
         }
     }
+
+    /// The default as a person would write it: 0.1, where the f32 nearest to it is 0.10000000149011612,
+    /// and without entries that are `null`.
+    #[must_use]
+    pub fn default(&self) -> Option<Value> {
+        self.get("default").map(|default| self.narrowed(default))
+    }
+
+    fn narrowed(&self, value: &Value) -> Value {
+        match value {
+            Value::Array(items) => {
+                let narrow = |(index, item)| match self.item(index) {
+                    Some(schema) => self.sub(schema).narrowed(item),
+                    None => item.clone(),
+                };
+                items.iter().enumerate().map(narrow).collect()
+            }
+            Value::Object(entries) => {
+                let known = self.form_of(entries).properties();
+                let narrow = |(name, value): (&String, &Value)| {
+                    let schema = known.get(name.as_str());
+                    let value =
+                        schema.map_or_else(|| value.clone(), |schema| self.sub(schema).narrowed(value));
+                    (name.clone(), value)
+                };
+                entries.iter().filter(|(_, value)| !value.is_null()).map(narrow).collect()
+            }
+            Value::Number(number) if number.is_f64() && self.get("format") == Some(&"float".into()) => {
+                let short = number.as_f64().map(|wide| (wide as f32).to_string());
+                short.and_then(|text| text.parse::<f64>().ok()).map_or_else(|| value.clone(), Value::from)
+            }
+            _ => value.clone(),
+        }
+    }
 }
 
-/// The default as a person would write it: 0.1, where the f32 nearest to it is 0.10000000149011612.
-fn narrowed(default: &Value, facets: &Facets<'_>) -> Value {
-    match (default, facets.get("items")) {
-        (Value::Array(items), Some(schema)) => {
-            items.iter().map(|item| narrowed(item, &facets.sub(schema))).collect()
-        }
-        (Value::Number(number), _) if number.is_f64() && facets.get("format") == Some(&"float".into()) => {
-            let short = number.as_f64().map(|wide| (wide as f32).to_string());
-            short.and_then(|text| text.parse::<f64>().ok()).map_or_else(|| default.clone(), Value::from)
-        }
-        _ => default.clone(),
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn defaults_are_filled_at_any_depth_and_written_short() {
+        let schema = json!({
+            "properties": {
+                "rate": { "type": "number", "format": "float", "default": 0.1f32 },
+                "inner": { "$ref": "#/$defs/Inner" },
+                "steps": { "type": "array", "items": { "oneOf": [
+                    { "properties": { "op": { "const": "flip" }, "p": { "default": 0.5 } } },
+                    { "properties": { "op": { "const": "turn" }, "by": { "default": 9 } } },
+                ] } },
+            },
+            "$defs": { "Inner": { "properties": { "depth": { "default": 3 }, "none": { "default": null } } } },
+        });
+        let mut values = json!({ "inner": {}, "steps": [{ "op": "turn" }, { "op": "flip", "p": 1 }] });
+        let table = values.as_object_mut().unwrap();
+        Facets::new(&schema, &schema).fill_defaults(table);
+        let expected = json!({
+            "rate": 0.1,
+            "inner": { "depth": 3, "none": null },
+            "steps": [{ "op": "turn", "by": 9 }, { "op": "flip", "p": 1 }],
+        });
+        assert_eq!(values, expected);
     }
 }

@@ -113,7 +113,7 @@ pub struct Problem {
     /// What to type instead.
     pub help: Option<String>,
     /// Another place that belongs to it: bytes and label.
-    pub other: Option<(Range<usize>, String)>,
+    pub other: Option<Box<(Range<usize>, String)>>,
 }
 
 impl Problem {
@@ -134,6 +134,13 @@ impl Problem {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Adds another place that belongs to it.
+    #[must_use]
+    pub fn other(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
+        self.other = Some(Box::new((span, label.into())));
         self
     }
 }
