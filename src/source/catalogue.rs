@@ -276,7 +276,8 @@ mod tests {
         assert_eq!(cut_in(None, None, 1), [(0, 10); 3]);
         assert_eq!(cut_in(Some(0.4), None, 1)[..3], [(0, 4), (4, 4), (8, 2)]);
         assert_eq!(cut_in(Some(0.4), None, 3)[..2], [(0, 4), (4, 6)]);
-        assert_eq!(cut_in(Some(0.4), None, 5)[..], []);
+        assert_eq!(cut_in(Some(0.4), None, 5)[..1], [(4, 6)], "the first piece is too short, the joined one is not");
+        assert_eq!(cut_in(Some(0.4), None, 7)[..], []);
         assert_eq!(cut_in(None, Some((0.25, 0.6)), 1), [(3, 3); 3]);
     }
 
