@@ -3,7 +3,6 @@
 //! A line `#test: ARGS` in a file gives arguments that make it short and independent of data that is not
 //! in the project. Files whose stages this build lacks are skipped, and said to be.
 
-#[expect(dead_code, reason = "each test binary uses its own part of the support module")]
 mod support;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,25 @@
 //! Turns clips into views: one draw of parameters a clip, shared by all its frames.
+//!
+//! The way of a clip through this folder: [`steps`] are what the pipeline file says, [`draw`] turns them
+//! and a key into a recipe, [`kernel`] cooks it in one pass from the decoder's planes to the view.
+//! [`tca`] works later, on views.
+
+pub mod colour;
+pub mod draw;
+pub mod geometry;
+pub mod kernel;
+pub mod rotated;
+pub mod stage;
+pub mod steps;
+pub mod tca;
+pub mod weights;
+
+#[cfg(test)]
+mod plain;
+#[cfg(test)]
+mod tests;
 
 use reelflow_api::spec::Spec;
 
 /// In the order the manual lists them.
-pub const ALL: &[&Spec] = &[];
+pub const ALL: &[&Spec] = &[&stage::SPEC, &tca::SPEC];

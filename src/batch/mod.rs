@@ -3,8 +3,9 @@
 pub mod collect;
 pub mod digest;
 pub mod null;
+pub mod preview;
 
 use reelflow_api::spec::Spec;
 
 /// In the order the manual lists them.
-pub const ALL: &[&Spec] = &[&collect::SPEC, &null::SPEC, &digest::SPEC];
+pub const ALL: &[&Spec] = &[&collect::SPEC, &null::SPEC, &digest::SPEC, &preview::SPEC];

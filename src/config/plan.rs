@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use reelflow_api::spec::{Kind, Port};
+use reelflow_api::spec::{Invalid, Kind, Port, Settings};
 use reelflow_api::stage::Stage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -59,7 +59,7 @@ pub struct RunSettings {
     pub checkpoints_kept: u32,
     /// `cpu`, `cuda`, `cuda:N`, or `auto` for the GPU if there is one.
     pub device: String,
-    /// Threads of the trainer on a CPU; 0: one a core.
+    /// Threads of the trainer on a CPU; 0: half the cores, the rest is for the data.
     #[schemars(range(min = 0, max = 1024))]
     pub threads: u32,
     /// Share of inputs that may be bad before the run gives up, 0 to 1.
@@ -84,4 +84,20 @@ impl Default for RunSettings {
     }
 }
 
-impl reelflow_api::spec::Settings for RunSettings {}
+impl Settings for RunSettings {
+    fn check(&self) -> Vec<Invalid> {
+        let mut found = Vec::new();
+        let device = self.device.as_str();
+        let number = device.strip_prefix("cuda:").map(|number| number.parse::<u8>().is_ok());
+        if !(matches!(device, "auto" | "cpu" | "cuda") || number == Some(true)) {
+            found.push(
+                Invalid::new("device", format!("{device:?} is no device"))
+                    .help("write \"auto\", \"cpu\", \"cuda\" or \"cuda:0\""),
+            );
+        }
+        if self.out.as_ref().is_some_and(|out| out.as_os_str().is_empty()) {
+            found.push(Invalid::new("out", "a folder without a name").help("remove it for `runs/NAME`"));
+        }
+        found
+    }
+}

@@ -132,6 +132,14 @@ pub fn newest(root: &Path) -> Result<Option<(Checkpoint, Vec<String>)>, StageErr
     ))
 }
 
+/// Folder of the newest checkpoint below `root`, unread.
+///
+/// # Errors
+/// If the folder cannot be listed.
+pub fn newest_dir(root: &Path) -> Result<Option<PathBuf>, StageError> {
+    Ok(complete(root)?.pop())
+}
+
 /// Reads and verifies one checkpoint folder.
 ///
 /// # Errors

@@ -21,7 +21,7 @@ use crate::edge::threads;
 const ATTEMPTS_MAX: u32 = 16;
 
 /// Places queued for, and samples queued from, each thread. Two keep it busy while the worker augments.
-const QUEUED_PER_THREAD: usize = 2;
+pub const QUEUED_PER_THREAD: usize = 2;
 
 /// What became of a place; `None` if a finite sampler has nothing for it.
 pub struct Decoded {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use reelflow_api::bank::BankSettings;
 use reelflow_api::error::StageError;
-use reelflow_api::item::Catalogue;
+use reelflow_api::item::{Catalogue, SamplePlan};
 use reelflow_api::rng::Key;
 use reelflow_api::stage::{Augment, Place, Sampler, SinkPlan, Source, Stage, ViewMap};
 
@@ -65,11 +65,11 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// The plan at `place`, drawn with the key of that place.
+    /// The plan at `place`. The sampler gets the stage's key, not the place's: it derives what belongs to
+    /// an epoch, a step or a slot itself.
     #[must_use]
-    pub fn plan(&self, place: Place) -> Option<reelflow_api::item::SamplePlan> {
-        let key = self.key.number(place.step).number(u64::from(place.slot)).number(u64::from(place.attempt));
-        self.sampler.plan(&self.catalogue, place, key)
+    pub fn plan(&self, place: Place) -> Option<SamplePlan> {
+        self.sampler.plan(&self.catalogue, place, self.key)
     }
 }
 

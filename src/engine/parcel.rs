@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(bytes.len(), parcels.length_in_bytes());
         let length = bytes.len();
         let mut pages = timely::bytes::arc::BytesMut::from(bytes);
-        let back = Parcels::from_bytes(pages.extract_to(length).freeze());
+        let back = Parcels::from_bytes(pages.extract_to(length));
         assert_eq!(format!("{back:?}"), format!("{parcels:?}"));
     }
 }

@@ -1,1 +1,79 @@
 //! Measures what an encoder knows: nearest neighbours and retrieval over labelled clips.
+//!
+//! ```text
+//! embeddings of clips ─▶ one a segment ─▶ who may find whom ─▶ ranking ─▶ votes (kNN), hits (retrieval)
+//!                        [labelled]       [labelled]           [neighbours] [knn]      [retrieval]
+//! ```
+//!
+//! Nothing is trained here, so the figures say what the embeddings hold by themselves.
+
+#[cfg(feature = "torch")]
+pub mod embed;
+pub mod knn;
+pub mod labelled;
+pub mod neighbours;
+#[cfg(feature = "torch")]
+pub mod recipe;
+pub mod report;
+pub mod retrieval;
+
+use std::sync::Arc;
+
+use reelflow_api::error::StageError;
+use reelflow_api::item::Segment;
+
+pub use knn::Voting;
+pub use labelled::Protocol;
+pub use report::{Report, side_by_side};
+
+/// The embedding of one clip.
+#[derive(Clone, Debug)]
+pub struct Embedded {
+    /// The segment the clip was cut from; clips of one segment are averaged.
+    pub segment: Arc<Segment>,
+    /// The embedding; of one length for all.
+    pub vector: Vec<f32>,
+}
+
+/// What to measure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EvalOptions {
+    /// Who may find whom; chosen from the labels if `None`.
+    pub protocol: Option<Protocol>,
+    /// How neighbours vote.
+    pub voting: Voting,
+    /// Subtract the mean of the set before scaling to unit length (as CoCLR does for retrieval).
+    pub centre: bool,
+    /// The k of hit@k, increasing.
+    pub ranks: Vec<usize>,
+}
+
+impl Default for EvalOptions {
+    fn default() -> Self {
+        let ranks = vec![1, 5, 10, 20, 50];
+        Self { protocol: None, voting: Voting::DINO, centre: false, ranks }
+    }
+}
+
+/// Classifies and retrieves every query among those it may find.
+///
+/// # Errors
+/// Refused, if there are no labels to measure against, the protocol does not fit them, or an embedding
+/// is not finite or of another length than the others.
+pub fn evaluate(items: &[Embedded], options: &EvalOptions) -> Result<Report, StageError> {
+    let set = labelled::LabelledSet::new(items, options)?;
+    let deepest = options.ranks.iter().copied().max().unwrap_or(1).max(options.voting.k());
+    let ranked = neighbours::rank(&set, deepest);
+    let found: Vec<Vec<knn::Vote>> = ranked
+        .iter()
+        .map(|near| {
+            let vote =
+                |near: &neighbours::Near| knn::Vote { class: set.class[near.index], cosine: near.cosine };
+            near.iter().map(vote).collect()
+        })
+        .collect();
+    Ok(Report::new(&set, &found, options))
+}
+
+#[cfg(test)]
+mod tests;

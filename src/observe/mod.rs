@@ -3,10 +3,16 @@
 //! Nothing here changes what a run computes. Lines for people go to standard error; files go below the
 //! run directory.
 
+pub mod contact_sheet;
 pub mod events;
+pub mod letters;
 pub mod loss;
 pub mod metrics;
 pub mod progress;
+pub mod quarantine;
 pub mod recorder;
+pub mod summary;
 
-pub use recorder::{Recorder, RecorderOptions, StepReport};
+pub use quarantine::Quarantine;
+pub use recorder::{Learnt, Recorder, RecorderOptions, StepReport};
+pub use summary::{Counters, Ending, Summary};

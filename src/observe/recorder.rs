@@ -270,12 +270,13 @@ fn bar(options: &RecorderOptions) -> ProgressBar {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::mpsc::{Sender, channel};
 
     use super::*;
 
-    struct Lines(Sender<String>);
+    /// A writer that hands on what is written, for tests that read what was said.
+    pub(crate) struct Lines(pub Sender<String>);
 
     impl Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -3,4 +3,10 @@
 use reelflow_api::pretext::PretextSpec;
 
 /// In the order the manual lists them.
-pub const ALL: &[&PretextSpec] = &[];
+pub const ALL: &[&PretextSpec] = &[&reelflow_vtdl::SPEC];
+
+/// The task called `name`.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static PretextSpec> {
+    ALL.iter().copied().find(|spec| spec.name == name)
+}

@@ -3,6 +3,7 @@
 //! * [`item`] - the nouns on the edges: segment, plan, frame, clip, batch.
 //! * [`stage`] - the shapes a stage can have, from source to sink.
 //! * [`spec`] - how a stage names itself, lists its parameters and is built from a TOML table.
+//! * [`schema`] - what a schema of parameters allows.
 //! * [`rng`] - chance, derived from (seed, stage, step, slot) and from nothing else.
 //! * [`error`] - why an input was left out, why a stage gave up.
 //! * [`bank`] - what a pipeline file says about a memory bank.
@@ -14,6 +15,9 @@ pub mod bank;
 pub mod error;
 pub mod item;
 pub mod pretext;
+mod read;
 pub mod rng;
+pub mod schema;
 pub mod spec;
 pub mod stage;
+mod table;

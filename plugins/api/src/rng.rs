@@ -5,8 +5,10 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// A place in a run from which random streams can be derived.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// A place in a run from which random streams can be derived. Serialises as its number, so that saved
+/// state can draw the same numbers again.
+#[derive(Clone, Copy, Debug, serde::Deserialize, Eq, PartialEq, serde::Serialize)]
+#[serde(transparent)]
 pub struct Key(u64);
 
 impl Key {

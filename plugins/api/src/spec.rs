@@ -8,10 +8,10 @@ use std::ops::Range;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+pub use crate::read::read;
 use crate::stage::Stage;
+pub use crate::table::Table;
 
 /// JSON Schema 2020-12 of a stage's parameters.
 pub type Schema = schemars::Schema;
@@ -113,7 +113,7 @@ pub struct Problem {
     /// What to type instead.
     pub help: Option<String>,
     /// Another place that belongs to it: bytes and label.
-    pub other: Option<(Range<usize>, String)>,
+    pub other: Option<Box<(Range<usize>, String)>>,
 }
 
 impl Problem {
@@ -134,6 +134,13 @@ impl Problem {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Adds another place that belongs to it.
+    #[must_use]
+    pub fn other(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
+        self.other = Some(Box::new((span, label.into())));
         self
     }
 }
@@ -189,165 +196,6 @@ impl Settings for crate::bank::BankSettings {
 #[must_use]
 pub fn schema_of<S: Settings>() -> Schema {
     schemars::schema_for!(S)
-}
-
-/// A TOML table with the places of its keys and values; `type` and `inputs` are already taken out.
-#[derive(Clone, Debug)]
-pub struct Table<'a> {
-    /// Dotted path in the file: `operators.clip`.
-    pub path: String,
-    /// Bytes of the table's header or of the inline table.
-    pub span: Range<usize>,
-    /// What is left to read.
-    pub entries: DeTable<'a>,
-}
-
-impl<'a> Table<'a> {
-    /// Takes the nested table `key` out, if it is there and is a table.
-    pub fn take_table(&mut self, key: &str) -> Option<Table<'a>> {
-        let at = self.entries.iter().find(|(k, v)| k.get_ref() == key && v.get_ref().is_table())?.0.clone();
-        let value = self.entries.remove(&at)?;
-        let span = value.span();
-        let DeValue::Table(entries) = value.into_inner() else { return None };
-        Some(Table { path: format!("{}.{key}", self.path), span, entries })
-    }
-
-    /// Takes the string `key` out, with its place.
-    pub fn take_string(&mut self, key: &str) -> Option<(String, Range<usize>)> {
-        let at = self.entries.iter().find(|(k, v)| k.get_ref() == key && v.get_ref().is_str())?.0.clone();
-        let value = self.entries.remove(&at)?;
-        let span = value.span();
-        value.get_ref().as_str().map(|text| (text.to_owned(), span))
-    }
-
-    /// Bytes of the value at a dotted path below this table; the table itself if there is none.
-    #[must_use]
-    pub fn span_of(&self, path: &str) -> Range<usize> {
-        let mut span = self.span.clone();
-        let root = Spanned::new(span.clone(), DeValue::Table(self.entries.clone()));
-        let mut value = &root;
-        for name in path.split('.').filter(|name| !name.is_empty()) {
-            let next = match (value.get_ref(), name.parse::<usize>()) {
-                (DeValue::Array(items), Ok(index)) => items.get(index),
-                (other, _) => other.get(name),
-            };
-            let Some(next) = next else { break };
-            value = next;
-            span = value.span();
-        }
-        span
-    }
-}
-
-/// Reads `table` into settings; reports every wrong key, type, range and combination, not only the first.
-///
-/// # Errors
-/// One [`Problem`] a mistake.
-pub fn read<S: Settings>(table: &Table<'_>) -> Result<S, Vec<Problem>> {
-    let schema = schema_of::<S>();
-    let mut problems = Vec::new();
-    let mut rest = table.clone();
-    drop_unknown_keys(&mut rest, &schema, &mut problems);
-    let mut removed: Vec<String> = Vec::new();
-    loop {
-        let value = Spanned::new(rest.span.clone(), DeValue::Table(rest.entries.clone()));
-        let error = match serde_path_to_error::deserialize::<_, S>(ValueDeserializer::from(value)) {
-            Ok(settings) => {
-                if !removed.is_empty() {
-                    break;
-                }
-                let ranges = out_of_range(&settings, &schema);
-                for invalid in ranges.into_iter().chain(settings.check()) {
-                    problems.push(Problem {
-                        help: invalid.help,
-                        ..Problem::new(
-                            "P014",
-                            table.span_of(&invalid.path),
-                            format!("`{}.{}`: {}", table.path, invalid.path, invalid.message),
-                        )
-                    });
-                }
-                return if problems.is_empty() { Ok(settings) } else { Err(problems) };
-            }
-            Err(error) => error,
-        };
-        // One mistake found: note it, take its top-level key out and look for the next.
-        let path = error.path().to_string().trim_matches('.').to_owned();
-        let inner = error.into_inner();
-        let message = inner.message().to_owned();
-        let is_missing = message.starts_with("missing field");
-        let top = path.split(['.', '[']).next().unwrap_or_default().to_owned();
-        let echo = is_missing && removed.iter().any(|key| message.contains(&format!("`{key}`")));
-        if !echo {
-            let span = inner.span().unwrap_or_else(|| table.span.clone());
-            let place = if path.is_empty() { table.path.clone() } else { format!("{}.{path}", table.path) };
-            problems.push(Problem::new(
-                if is_missing { "P013" } else { "P011" },
-                span,
-                format!("`{place}`: {message}"),
-            ));
-        }
-        let key = rest.entries.iter().find(|(k, _)| k.get_ref() == top.as_str()).map(|(k, _)| k.clone());
-        match key {
-            Some(key) => {
-                rest.entries.remove(&key);
-                removed.push(top);
-            }
-            // A missing field has no key to take out: nothing more can be found by reading on.
-            None => break,
-        }
-    }
-    Err(problems)
-}
-
-fn drop_unknown_keys(table: &mut Table<'_>, schema: &Schema, problems: &mut Vec<Problem>) {
-    let Some(known) = schema.get("properties").and_then(|p| p.as_object()) else { return };
-    let unknown: Vec<_> =
-        table.entries.keys().filter(|key| !known.contains_key(key.get_ref().as_ref())).cloned().collect();
-    for key in unknown {
-        let name = key.get_ref().to_string();
-        let names: Vec<&str> = known.keys().map(String::as_str).collect();
-        let mut problem =
-            Problem::new("P012", key.span(), format!("unknown parameter `{name}` in `{}`", table.path))
-                .label("not a parameter here");
-        problem.help = Some(match nearest(&name, &names) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("parameters: {}", names.join(", ")),
-        });
-        problems.push(problem);
-        table.entries.remove(&key);
-    }
-}
-
-/// Values outside the `minimum`/`maximum` that the schema states, top level and one level of objects.
-fn out_of_range<S: Settings>(settings: &S, schema: &Schema) -> Vec<Invalid> {
-    let (Ok(value), Some(properties)) =
-        (serde_json::to_value(settings), schema.get("properties").and_then(|p| p.as_object()))
-    else {
-        return Vec::new();
-    };
-    let mut found = Vec::new();
-    for (name, rule) in properties {
-        let Some(number) = value.get(name).and_then(serde_json::Value::as_f64) else { continue };
-        let bound = |key: &str| rule.get(key).and_then(serde_json::Value::as_f64);
-        let (min, max) = (bound("minimum"), bound("maximum"));
-        let (above, below) = (bound("exclusiveMinimum"), bound("exclusiveMaximum"));
-        let outside = min.is_some_and(|m| number < m)
-            || max.is_some_and(|m| number > m)
-            || above.is_some_and(|m| number <= m)
-            || below.is_some_and(|m| number >= m);
-        if outside {
-            let parts = [
-                min.map(|m| format!("at least {m}")),
-                above.map(|m| format!("above {m}")),
-                max.map(|m| format!("at most {m}")),
-                below.map(|m| format!("below {m}")),
-            ];
-            let range = parts.into_iter().flatten().collect::<Vec<_>>().join(" and ");
-            found.push(Invalid::new(name.clone(), format!("{number} is out of range, expected {range}")));
-        }
-    }
-    found
 }
 
 /// The name in `names` that `word` was probably meant to be: at most a third of it, and at least one

@@ -1,0 +1,250 @@
+//! What holds for whole views, whatever the steps.
+
+use std::sync::Arc;
+
+use reelflow_api::item::{Clip, Colour, Frame, Matrix, Media, Orientation, Origin};
+use reelflow_api::rng::{Key, Rng};
+use reelflow_api::spec::{Table, read};
+use reelflow_api::stage::{Augment, Stage};
+use toml::de::DeTable;
+
+use super::draw::draw;
+use super::stage::{AugmentSettings, SPEC};
+use super::steps::Step;
+use super::{kernel, plain};
+
+/// A picture of smooth colour with noise on it, so that neither blur nor shift goes unnoticed.
+fn frame(width: u32, height: u32, colour: Colour, seed: u64) -> Frame {
+    let mut rng = Key::new(seed).rng();
+    let chroma = width.div_ceil(2) * height.div_ceil(2);
+    let mut code = |i: u32, low: u64, high: u64| {
+        (low + (u64::from(i) * 3 + rng.below((high - low) / 2)) % (high - low)) as u8
+    };
+    let luma: Vec<u8> = (0..width * height).map(|i| code(i, 16, 236)).collect();
+    let planes = luma.into_iter().chain((0..2 * chroma).map(|i| code(i, 60, 200))).collect();
+    Frame { time: seed, width, height, colour, planes }
+}
+
+fn media(orientation: Orientation) -> Media {
+    Media {
+        origin: Origin::Pattern { number: 0 },
+        name: "pattern:0".into(),
+        width: 40,
+        height: 30,
+        orientation,
+        times: vec![0],
+        keys: Vec::new(),
+        codec: "pattern".into(),
+        bytes: 0,
+    }
+}
+
+fn clip(frames: Vec<Frame>) -> Clip {
+    Clip { view: "anchor".into(), frames: frames.into_iter().map(Arc::new).collect() }
+}
+
+fn settings(steps: &str) -> AugmentSettings {
+    toml::from_str(&format!("steps = [{steps}]")).unwrap()
+}
+
+/// Steps, drawn themselves: any geometry, any colours.
+fn random_steps(rng: &mut Rng) -> String {
+    let side = 3 + rng.below(30);
+    let mut steps = Vec::new();
+    if rng.chance(0.4) {
+        steps.push("{op='rotate', degrees=180.0}".to_owned());
+    }
+    steps.push(match rng.below(4) {
+        0 => format!("{{op='random_resized_crop', size={side}}}"),
+        1 => format!("{{op='resize', short={}}}, {{op='random_crop', size={side}}}", side + rng.below(9)),
+        2 => format!("{{op='resize', width={}, height={side}}}", 2 + rng.below(60)),
+        _ => format!("{{op='center_crop', size={side}}}"),
+    });
+    steps.push("{op='flip'}".to_owned());
+    let mode = ["all", "one", "brightness"][rng.below(3) as usize];
+    let pivot = ["clip", "frame"][rng.below(2) as usize];
+    steps.push(format!("{{op='colour_jitter', mode='{mode}', pivot='{pivot}'}}, {{op='grayscale'}}"));
+    if rng.chance(0.3) {
+        steps.push("{op='colour_jitter', contrast=0.9}".to_owned());
+    }
+    if rng.chance(0.5) {
+        steps.push("{op='normalize'}".to_owned());
+    }
+    steps.join(", ")
+}
+
+#[test]
+fn the_fast_kernel_agrees_with_the_plain_one() {
+    let mut rng = Key::new(11).rng();
+    let mut seen = std::collections::BTreeMap::new();
+    for case in 0..240 {
+        let (width, height) = (1 + rng.below(45) as u32, 1 + rng.below(45) as u32);
+        let orientation = Orientation { quarter_turns: rng.below(4) as u8, mirror: rng.chance(0.5) };
+        let colour = Colour {
+            matrix: if rng.chance(0.5) { Matrix::Bt601 } else { Matrix::Bt709 },
+            full_range: rng.chance(0.5),
+        };
+        let frames = [frame(width, height, colour, case), frame(width, height, colour, case + 1000)];
+        let frames: Vec<&Frame> = frames.iter().collect();
+        let text = random_steps(&mut rng);
+        let recipe = draw(&settings(&text).steps, orientation, width, height, Key::new(case));
+        let (fast, plain) = (kernel::cook(&recipe, &frames), plain::cook(&recipe, &frames));
+        assert_eq!(fast.len(), plain.len());
+        // 1e-4 of the range 0 to 1, a twentieth of an 8-bit code: f32 against f64 through up to 200 taps and
+        // six changes of colour. Normalised values are 1/0.224 times as large.
+        let tolerance = if recipe.normalize.is_some() { 1e-4 / 0.224 } else { 1e-4 };
+        for (i, (fast, plain)) in fast.iter().zip(&plain).enumerate() {
+            assert!(
+                (fast - plain).abs() <= tolerance,
+                "case {case}, {width}x{height} {orientation:?}, value {i}: {fast} is not {plain}: {text}"
+            );
+        }
+        *seen.entry(text.contains("rotate")).or_insert(0) += 1;
+    }
+    assert!(seen.values().all(|&n| n > 60), "{seen:?}");
+}
+
+#[test]
+fn a_quarter_turn_is_the_turned_picture() {
+    // Grey pictures, because turning 4:2:0 colour by hand would move the chroma sites.
+    let (width, height) = (14u32, 9u32);
+    let mut stored = frame(width, height, Colour::default(), 3);
+    stored.planes[(width * height) as usize..].fill(128);
+    let luma = stored.y().to_vec();
+    let turned: Vec<u8> = (0..width)
+        .flat_map(|row| (0..height).map(move |col| (row, col)))
+        .map(|(row, col)| luma[((height - 1 - col) * width + row) as usize])
+        .chain(std::iter::repeat_n(128, 2 * 5 * 7))
+        .collect();
+    let upright = Frame { width: height, height: width, planes: turned, ..stored.clone() };
+    let augment = settings("{op='rotate', degrees=0.0}, {op='random_resized_crop', size=6}, {op='flip'}");
+    for seed in 0..20 {
+        let clockwise = media(Orientation { quarter_turns: 1, mirror: false });
+        let stored = augment.apply(&clip(vec![stored.clone()]), &clockwise, Key::new(seed)).unwrap();
+        let turned = augment
+            .apply(&clip(vec![upright.clone()]), &media(Orientation::default()), Key::new(seed))
+            .unwrap();
+        for (a, b) in stored.pixels.iter().zip(&turned.pixels) {
+            assert!((a - b).abs() < 1e-5, "seed {seed}: {a} is not {b}");
+        }
+    }
+}
+
+#[test]
+fn all_frames_share_one_draw_and_keep_their_order() {
+    let still = frame(40, 30, Colour::default(), 1);
+    let Ok(Stage::Augment(augment)) = (SPEC.build)(&table(SPEC.example)) else { panic!("example") };
+    let area = 112 * 112;
+    for seed in 0..5 {
+        let same = clip(vec![still.clone(); 4]);
+        let view = augment.apply(&same, &media(Orientation::default()), Key::new(seed)).unwrap();
+        assert_eq!(view.shape, [3, 4, 112, 112]);
+        for channel in view.pixels.chunks(4 * area) {
+            for picture in channel.chunks(area) {
+                assert_eq!(picture, &channel[..area], "identical frames became different");
+            }
+        }
+    }
+    // Brighter and brighter frames stay in order under any draw.
+    let brighter = (0..6).map(|i| {
+        let mut frame = still.clone();
+        frame.planes.fill(60 + 20 * i);
+        frame.planes[1200..].fill(128);
+        frame
+    });
+    let view = augment.apply(&clip(brighter.collect()), &media(Orientation::default()), Key::new(9)).unwrap();
+    let firsts: Vec<f32> = view.pixels[..6 * area].iter().step_by(area).copied().collect();
+    assert!(firsts.is_sorted_by(|a, b| a < b), "{firsts:?}");
+}
+
+#[test]
+fn brightness_scales_all_time_derivatives() {
+    // Dark frames, so that nothing reaches 1 and is clipped.
+    let frames: Vec<Frame> = (0..6)
+        .map(|seed| {
+            let mut frame = frame(20, 20, Colour::default(), seed);
+            frame.planes[..400].iter_mut().for_each(|y| *y = 40 + *y / 4);
+            frame.planes[400..].iter_mut().for_each(|c| *c = 120 + *c / 16);
+            frame
+        })
+        .collect();
+    let run = |steps: &str| {
+        let clip = clip(frames.clone());
+        settings(steps).apply(&clip, &media(Orientation::default()), Key::new(2)).unwrap().pixels
+    };
+    let plain = run("{op='center_crop', size=12}");
+    let jittered = run("{op='center_crop', size=12}, {op='colour_jitter', mode='brightness'}");
+    let Step::ColourJitter { .. } = settings("{op='colour_jitter', mode='brightness'}").steps[0] else {
+        panic!()
+    };
+    let factor = jittered[0] / plain[0];
+    assert!((0.5..1.5).contains(&factor) && (factor - 1.0).abs() > 0.01, "{factor}");
+    let (mut before, mut after) = (series(&plain), series(&jittered));
+    for order in 1..=3 {
+        (before, after) = (difference(&before), difference(&after));
+        for (b, a) in before.iter().flatten().zip(after.iter().flatten()) {
+            assert!((factor * b - a).abs() < 1e-5, "order {order}: {a} is not {factor} * {b}");
+        }
+    }
+}
+
+/// Values of each pixel and channel over time.
+fn series(pixels: &[f32]) -> Vec<Vec<f32>> {
+    let area = 144;
+    pixels
+        .chunks(6 * area)
+        .flat_map(|channel| (0..area).map(|p| channel[p..].iter().step_by(area).copied().collect()))
+        .collect()
+}
+
+fn difference(series: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    series.iter().map(|values| values.windows(2).map(|pair| pair[1] - pair[0]).collect()).collect()
+}
+
+#[test]
+fn corners_of_a_turned_picture_are_black() {
+    let mut white = frame(40, 40, Colour::default(), 1);
+    white.planes[..1600].fill(235);
+    white.planes[1600..].fill(128);
+    let recipe = draw(
+        &settings("{op='rotate', degrees=0.0}, {op='resize', width=40, height=40}").steps,
+        Orientation::default(),
+        40,
+        40,
+        Key::new(1),
+    );
+    let turned = super::draw::Recipe { canvas: recipe.canvas.rotate(45.0), ..recipe };
+    let pixels = kernel::cook(&turned, &[&white]);
+    for channel in pixels.chunks(1600) {
+        assert!(channel[0].abs() < 1e-5 && channel[39].abs() < 1e-5 && channel[1599].abs() < 1e-5);
+        assert!((channel[20 * 40 + 20] - 1.0).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn bad_clips_are_errors_with_operands() {
+    let augment = settings("{op='center_crop', size=4}");
+    let message = |frames: Vec<Frame>| {
+        augment.apply(&clip(frames), &media(Orientation::default()), Key::new(1)).unwrap_err().message
+    };
+    let small = frame(8, 8, Colour::default(), 1);
+    let large = frame(10, 8, Colour::default(), 1);
+    assert!(message(Vec::new()).contains("no frame"));
+    assert!(message(vec![small.clone(), large]).contains("8x8 and of 10x8"));
+    let short = Frame { planes: vec![0; 5], ..small };
+    assert!(message(vec![short]).contains("5 bytes"));
+}
+
+#[test]
+fn mistakes_in_the_file_are_found_with_a_remedy() {
+    let problems = read::<AugmentSettings>(&table("steps = [{ op = \"resize\", short = 128 }]")).unwrap_err();
+    assert!(problems[0].help.as_ref().unwrap().contains("random_crop"), "{problems:?}");
+    let problems = read::<AugmentSettings>(&table("steps = [{ op = \"flip\", q = 1 }]")).unwrap_err();
+    assert!(problems[0].message.contains('q'), "{problems:?}");
+    assert_eq!(read::<AugmentSettings>(&table("")).unwrap().shape(16), [3, 16, 112, 112]);
+}
+
+fn table(text: &str) -> Table<'_> {
+    let entries = DeTable::parse(text).unwrap().into_inner();
+    Table { path: "operators.views".into(), span: 0..text.len(), entries }
+}

@@ -1,0 +1,189 @@
+//! Files of a checkpoint that say when they are damaged: tensors in safetensors, a JSON manifest with
+//! checksums of all of them and of itself.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use reelflow_api::error::StageError;
+use reelflow_api::stage::Parts;
+use safetensors::tensor::{Dtype, SafeTensors, View};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// A dense block of numbers on its way to or from a file: little-endian bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block {
+    /// Type of the numbers.
+    pub dtype: Dtype,
+    /// Size of each dimension.
+    pub shape: Vec<usize>,
+    /// Row-major, little-endian.
+    pub bytes: Vec<u8>,
+}
+
+impl Block {
+    /// A block of f32.
+    #[must_use]
+    pub fn f32(shape: &[usize], values: &[f32]) -> Self {
+        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        Self { dtype: Dtype::F32, shape: shape.to_vec(), bytes }
+    }
+
+    /// A block of i64.
+    #[must_use]
+    pub fn i64(shape: &[usize], values: &[i64]) -> Self {
+        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        Self { dtype: Dtype::I64, shape: shape.to_vec(), bytes }
+    }
+
+    /// Its values, if it holds f32 in this shape.
+    #[must_use]
+    pub fn to_f32(&self, shape: &[usize]) -> Option<Vec<f32>> {
+        let fits = self.dtype == Dtype::F32 && self.shape == shape;
+        let read = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        fits.then(|| self.bytes.chunks_exact(4).map(read).collect())
+    }
+
+    /// Its values, if it holds i64 in this shape.
+    #[must_use]
+    pub fn to_i64(&self, shape: &[usize]) -> Option<Vec<i64>> {
+        let fits = self.dtype == Dtype::I64 && self.shape == shape;
+        let read = |b: &[u8]| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+        fits.then(|| self.bytes.chunks_exact(8).map(read).collect())
+    }
+}
+
+impl View for &Block {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Blocks by name.
+pub type Blocks = BTreeMap<String, Block>;
+
+/// Writes blocks as one safetensors file; equal blocks give equal bytes.
+///
+/// # Errors
+/// If the format cannot hold them (a header over 100 MB).
+pub fn to_safetensors(name: &str, blocks: &Blocks) -> Result<Vec<u8>, StageError> {
+    safetensors::serialize(blocks.iter().map(|(name, block)| (name.as_str(), block)), None)
+        .map_err(|error| StageError::storage(name, format!("cannot be written as safetensors: {error}")))
+}
+
+/// Reads a safetensors file. Never runs code and never allocates by a claimed length: the format's
+/// reader checks all offsets against the bytes first.
+///
+/// # Errors
+/// If the bytes are no valid file.
+pub fn from_safetensors(name: &str, bytes: &[u8]) -> Result<Blocks, StageError> {
+    let file = SafeTensors::deserialize(bytes)
+        .map_err(|error| StageError::storage(name, format!("is no valid safetensors file: {error}")))?;
+    let block = |view: safetensors::tensor::TensorView<'_>| Block {
+        dtype: view.dtype(),
+        shape: view.shape().to_vec(),
+        bytes: view.data().to_vec(),
+    };
+    Ok(file.iter().map(|(name, view)| (name.to_owned(), block(view))).collect())
+}
+
+/// A manifest: what it says, the checksums of the files it speaks for, and its own.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed<T> {
+    /// Layout of this manifest and its files.
+    format: u32,
+    /// What they are about.
+    about: T,
+    /// File name to XXH3-128 of its bytes.
+    files: BTreeMap<String, String>,
+    /// XXH3-128 of this manifest with an empty seal.
+    seal: String,
+}
+
+/// Adds a manifest called `name` to `parts`, sealing every part in it.
+///
+/// `about` must hold no floating-point numbers: their text form does not survive re-reading exactly.
+///
+/// # Errors
+/// If `about` is not representable as JSON.
+pub fn seal<T: Serialize>(name: &str, format: u32, about: &T, mut parts: Parts) -> Result<Parts, StageError> {
+    let files = parts.iter().map(|(file, bytes)| (file.clone(), checksum(bytes))).collect();
+    let mut manifest = Sealed { format, about, files, seal: String::new() };
+    manifest.seal = checksum(&text(name, &manifest)?);
+    parts.insert(name.to_owned(), text(name, &manifest)?);
+    Ok(parts)
+}
+
+/// Reads the manifest called `name` and checks it and every file it names, down to the last bit.
+///
+/// # Errors
+/// If it or a file is missing, damaged, or of a layout newer than `format`; the file is named.
+pub fn open<T: Serialize + DeserializeOwned>(
+    name: &str,
+    format: u32,
+    parts: &Parts,
+) -> Result<T, StageError> {
+    let bytes = parts.get(name).ok_or_else(|| StageError::storage(name, "is missing from the checkpoint"))?;
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    let damaged = |why: String| StageError::storage(name, format!("is damaged: {why}"));
+    let version: Version = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+    if version.format != format {
+        return Err(StageError::storage(
+            name,
+            format!("has layout {}, this reelflow reads layout {format}", version.format),
+        ));
+    }
+    let mut manifest: Sealed<T> =
+        serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+    // Comparing the whole text finds damage that JSON would forgive, such as a changed blank.
+    if text(name, &manifest)? != *bytes {
+        return Err(damaged("its text is not as written".to_owned()));
+    }
+    let seal = std::mem::take(&mut manifest.seal);
+    let found = checksum(&text(name, &manifest)?);
+    if found != seal {
+        return Err(damaged(format!("checksum {found}, expected {seal}")));
+    }
+    for (file, expected) in &manifest.files {
+        let bytes =
+            parts.get(file).ok_or_else(|| StageError::storage(file, "is missing from the checkpoint"))?;
+        let found = checksum(bytes);
+        if found != *expected {
+            return Err(StageError::storage(
+                file,
+                format!("is damaged: checksum {found}, expected {expected} ({} bytes)", bytes.len()),
+            ));
+        }
+    }
+    Ok(manifest.about)
+}
+
+/// XXH3-128 of `bytes`, 32 hexadecimal digits.
+#[must_use]
+pub fn checksum(bytes: &[u8]) -> String {
+    format!("{:032x}", xxh3_128(bytes))
+}
+
+fn text<T: Serialize>(name: &str, manifest: &T) -> Result<Vec<u8>, StageError> {
+    let mut bytes = serde_json::to_vec_pretty(manifest)
+        .map_err(|error| StageError::storage(name, format!("cannot be written as JSON: {error}")))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}

@@ -1,0 +1,33 @@
+//! The codes of all problems a pipeline file can have; a code never changes its meaning.
+
+/// Code and meaning, one line each.
+pub const ALL: &[(&str, &str)] = &[
+    ("P001", "the text is not TOML"),
+    ("P002", "the file cannot be read"),
+    ("P003", "the file is larger than a pipeline file can be"),
+    ("P004", "the file is not UTF-8"),
+    ("P005", "the file is empty"),
+    ("P006", "a key is nested too deep"),
+    ("P007", "`version` is missing or not supported"),
+    ("P008", "a `--set` option does not say `path=value`"),
+    ("P009", "an id or name that cannot be one"),
+    ("P010", "a stage without `type`"),
+    ("P011", "a value of the wrong type"),
+    ("P012", "an unknown parameter, table or section"),
+    ("P013", "a required parameter is missing"),
+    ("P014", "a value out of its range, or values that do not go together"),
+    ("P015", "a word that is not one of the allowed ones"),
+    ("P020", "an unknown stage type"),
+    ("P021", "an input that is no stage"),
+    ("P022", "an id used twice"),
+    ("P023", "a cycle"),
+    ("P024", "a wrong number of inputs"),
+    ("P025", "an input that carries something else than the stage accepts"),
+    ("P026", "a stage that nothing reads"),
+    ("P027", "no source or no sink"),
+    ("P028", "one sampler feeds batches of two sizes"),
+    ("P029", "a stage that needs whole batches stands before `batch`"),
+    ("P030", "an unknown bank"),
+    ("P031", "a bank that nothing uses"),
+    ("P032", "a sink needs a view that its sampler does not make"),
+];

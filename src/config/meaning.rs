@@ -1,0 +1,145 @@
+//! Checks what built stages ask of each other: batch sizes, banks, views.
+
+use std::ops::Range;
+
+use reelflow_api::spec::{Kind, Port, Problem, nearest};
+use reelflow_api::stage::Stage;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::graph::Wiring;
+use super::stages::StageDraft;
+
+/// Checks every stage that could be built.
+pub fn check(stages: &[StageDraft<'_>], wiring: &Wiring, problems: &mut Vec<Problem>) {
+    for (index, stage) in stages.iter().enumerate() {
+        match &stage.stage {
+            Some(Stage::Sampler(_)) => one_batch_size(stages, wiring, index, problems),
+            Some(Stage::Views(map)) if map.needs_batch() => {
+                let from = wiring.producers[index].first().copied();
+                if let Some(from) = from.filter(|from| wiring.outputs[*from] == Some(Port::Views)) {
+                    problems.push(before_batch(stage, &stages[from]));
+                }
+            }
+            Some(Stage::Sink(_)) => {
+                banks_exist(stages, stage, problems);
+                views_exist(stages, wiring, index, problems);
+            }
+            _ => {}
+        }
+    }
+    banks_used(stages, problems);
+}
+
+fn one_batch_size(stages: &[StageDraft<'_>], wiring: &Wiring, sampler: usize, problems: &mut Vec<Problem>) {
+    let mut first: Option<(usize, u32)> = None;
+    let mut seen = vec![sampler];
+    let mut next = 0;
+    while let Some(index) = seen.get(next).copied() {
+        next += 1;
+        seen.extend(wiring.consumers[index].iter().filter(|to| !seen.contains(to)).collect::<Vec<_>>());
+        let Some(Stage::Batch(size)) = &stages[index].stage else { continue };
+        match first {
+            None => first = Some((index, size.0)),
+            Some((other, before)) if before != size.0 => {
+                let message = format!(
+                    "`{}` makes batches of {}, `{}` of {before}, and both are fed by `{}`",
+                    stages[index].id, size.0, stages[other].id, stages[sampler].id
+                );
+                let span = stages[index].table.span_of("size");
+                let problem = Problem::new("P028", span, message).label("another size");
+                let problem = problem.other(stages[other].table.span_of("size"), "first size".to_owned());
+                problems.push(problem.help("a step has one number of slots: give both the same `size`"));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn before_batch(stage: &StageDraft<'_>, from: &StageDraft<'_>) -> Problem {
+    let span = stage.inputs.first().map_or(stage.id_span.clone(), |input| input.1.clone());
+    let message = format!("`{}` looks at all slots of a step, but stands before `batch`", stage.table.path);
+    let problem = Problem::new("P029", span, message).label("hands on single slots");
+    let problem = problem.other(from.id_span.clone(), "this stage".to_owned());
+    problem.help("let it read the `batch` stage")
+}
+
+fn banks_exist(stages: &[StageDraft<'_>], sink: &StageDraft<'_>, problems: &mut Vec<Problem>) {
+    let Some(Stage::Sink(plan)) = &sink.stage else { return };
+    let names: Vec<&str> = stages.iter().filter(|s| s.kind == Kind::Bank).map(|s| s.id.as_str()).collect();
+    for id in plan.banks().iter().filter(|id| !names.contains(&id.as_str())) {
+        let message = format!("`{}` uses the bank `{id}`, which is not declared", sink.table.path);
+        let problem = Problem::new("P030", place_of(sink, id), message).label("no such bank");
+        problems.push(match nearest(id, &names) {
+            Some(near) => problem.help(format!("did you mean `{near}`?")),
+            None => problem.help(format!("add a `[banks.{id}]` table")),
+        });
+    }
+}
+
+fn banks_used(stages: &[StageDraft<'_>], problems: &mut Vec<Problem>) {
+    let mut used = Vec::new();
+    for sink in stages.iter().filter(|stage| stage.kind == Kind::Sink) {
+        match &sink.stage {
+            Some(Stage::Sink(plan)) => used.extend(plan.banks()),
+            // Nobody knows what it would have used.
+            _ => return,
+        }
+    }
+    if problems.iter().any(|problem| problem.code == "P030") {
+        return;
+    }
+    for bank in stages.iter().filter(|stage| stage.kind == Kind::Bank && !used.contains(&stage.id)) {
+        let problem =
+            Problem::new("P031", bank.id_span.clone(), format!("no sink uses the bank `{}`", bank.id));
+        problems
+            .push(problem.help(format!("name it in a sink's parameters, or remove `[{}]`", bank.table.path)));
+    }
+}
+
+fn views_exist(stages: &[StageDraft<'_>], wiring: &Wiring, sink: usize, problems: &mut Vec<Problem>) {
+    let Some(Stage::Sink(plan)) = &stages[sink].stage else { return };
+    let Some(from) = sampler_before(stages, wiring, sink) else { return };
+    let Some(Stage::Sampler(sampler)) = &stages[from].stage else { return };
+    let made = sampler.views();
+    let names: Vec<&str> = made.iter().map(|(name, _)| &**name).collect();
+    for view in plan.views().iter().filter(|view| !names.contains(&view.as_str())) {
+        let (stage, sampler) = (&stages[sink], &stages[from]);
+        let message =
+            format!("`{}` needs the view `{view}`, which `{}` does not make", stage.table.path, sampler.id);
+        let problem = Problem::new("P032", place_of(stage, view), message).label("no such view");
+        let problem = problem.other(sampler.id_span.clone(), format!("makes {}", names.join(", ")));
+        problems.push(match nearest(view, &names) {
+            Some(near) => problem.help(format!("did you mean `{near}`?")),
+            None => problem.help(format!("views: {}", names.join(", "))),
+        });
+    }
+}
+
+/// The sampler that feeds a stage; every stage in between has one input.
+fn sampler_before(stages: &[StageDraft<'_>], wiring: &Wiring, mut index: usize) -> Option<usize> {
+    for _ in 0..stages.len() {
+        index = *wiring.producers[index].first()?;
+        if matches!(stages[index].stage, Some(Stage::Sampler(_))) {
+            return Some(index);
+        }
+    }
+    None
+}
+
+/// Where the stage's parameters say `word`; the stage's id if they do not.
+fn place_of(stage: &StageDraft<'_>, word: &str) -> Range<usize> {
+    find_word(&stage.table.entries, word).unwrap_or_else(|| stage.id_span.clone())
+}
+
+fn find_word(table: &DeTable<'_>, word: &str) -> Option<Range<usize>> {
+    fn within(value: &Spanned<DeValue<'_>>, word: &str) -> Option<Range<usize>> {
+        match value.get_ref() {
+            DeValue::String(text) => (text == word).then(|| value.span()),
+            DeValue::Array(items) => items.iter().find_map(|item| within(item, word)),
+            DeValue::Table(entries) => find_word(entries, word),
+            _ => None,
+        }
+    }
+    table.values().find_map(|value| within(value, word))
+}

@@ -1,0 +1,190 @@
+//! Feeds the sinks step by step, takes checkpoints, and stops when asked; runs on the trainer thread.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use reelflow_api::error::{Skip, StageError};
+use reelflow_api::stage::{Parts, Scalars, Sink};
+
+use super::checkpoint::{self, Manifest};
+use super::deliver::Delivery;
+use super::flow::{Flow, Next};
+use super::run_dir::RunDir;
+use super::shared::Shared;
+use crate::config::RunSettings;
+use crate::edge::clock;
+use crate::edge::signal::Stop;
+use crate::observe::quarantine::Quarantine;
+use crate::observe::recorder::{Recorder, StepReport};
+use crate::observe::summary::{Counters, Ending};
+
+/// How long the driver waits for a step before it looks at signals and skips.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// An opened sink and its id.
+pub struct OpenSink {
+    /// Id in the pipeline file.
+    pub id: String,
+    /// Whether its state belongs into checkpoints.
+    pub has_state: bool,
+    /// The sink.
+    pub sink: Box<dyn Sink>,
+}
+
+/// Everything the driver works with.
+pub struct Driver<'a> {
+    /// Where batches come from.
+    pub flow: Flow,
+    /// In the plan's order.
+    pub sinks: Vec<OpenSink>,
+    /// Where state goes.
+    pub dir: &'a RunDir,
+    /// Intervals.
+    pub settings: &'a RunSettings,
+    /// What a checkpoint says it belongs to.
+    pub manifest: Manifest,
+    /// The wish to stop.
+    pub stop: &'a Stop,
+    /// Progress and metrics.
+    pub recorder: &'a mut Recorder,
+    /// Inputs that were left out.
+    pub quarantine: &'a mut Quarantine,
+    /// Counted so far.
+    pub counters: &'a mut Counters,
+}
+
+impl Driver<'_> {
+    /// Runs from `first` to the end or until asked to stop.
+    ///
+    /// # Errors
+    /// The first failure of a sink, or of storage.
+    pub fn drive(&mut self, first: u64) -> Result<Ending, StageError> {
+        let (mut step, mut saved) = (first, first);
+        let mut waiting_since = clock::now();
+        loop {
+            let next = self.flow.next(PATIENCE);
+            self.note_skips()?;
+            match next {
+                Next::Step(delivery) => {
+                    let (wait, begun) = (waiting_since.elapsed(), clock::now());
+                    step = delivery.step + 1;
+                    let (scalars, clips) = self.consume(delivery)?;
+                    self.flow.consumed(step - 1);
+                    let busy = begun.elapsed();
+                    self.recorder.step(&StepReport {
+                        step: step - 1,
+                        scalars: &scalars,
+                        clips,
+                        wait,
+                        busy,
+                    })?;
+                    if self.settings.checkpoint_every > 0
+                        && step.is_multiple_of(self.settings.checkpoint_every)
+                    {
+                        self.save(step)?;
+                        saved = step;
+                    }
+                    waiting_since = clock::now();
+                }
+                Next::Idle => {}
+                Next::End => break,
+            }
+            if self.stop.is_asked() {
+                break;
+            }
+        }
+        if self.flow.shared.has_failed() {
+            // The failure itself is told by whoever joins the workers.
+            return Ok(Ending::Failed);
+        }
+        if saved < step {
+            self.save(step)?;
+        }
+        Ok(if self.stop.is_asked() { Ending::Stopped } else { Ending::Finished })
+    }
+
+    /// Lines for standard output from every sink.
+    ///
+    /// # Errors
+    /// If a sink cannot finish its files.
+    pub fn results(&mut self) -> Result<Vec<String>, StageError> {
+        let mut lines = Vec::new();
+        for open in &mut self.sinks {
+            lines.extend(open.sink.finish()?);
+        }
+        Ok(lines)
+    }
+
+    fn consume(&mut self, delivery: Delivery) -> Result<(Scalars, u32), StageError> {
+        let mut scalars = Scalars::new();
+        let mut clips = 0;
+        for (number, batch) in delivery.batches {
+            let open = &mut self.sinks[number as usize];
+            scalars.extend(open.sink.consume(&batch)?);
+            clips = clips.max(batch.slots.len() as u32);
+            self.counters.batches += 1;
+        }
+        Ok((scalars, clips))
+    }
+
+    fn save(&mut self, step: u64) -> Result<(), StageError> {
+        let mut states: BTreeMap<String, Parts> = BTreeMap::new();
+        for open in self.sinks.iter_mut().filter(|open| open.has_state) {
+            states.insert(open.id.clone(), open.sink.save()?);
+        }
+        if states.is_empty() {
+            return Ok(());
+        }
+        let manifest = Manifest { step, ..self.manifest.clone() };
+        checkpoint::write(&self.dir.checkpoints(), manifest, &states, self.settings.checkpoints_kept)?;
+        Ok(())
+    }
+
+    fn note_skips(&mut self) -> Result<(), StageError> {
+        note_partial(self.flow.shared.take_skips(), self.quarantine, self.counters)
+    }
+}
+
+/// Writes down inputs that the scan left out.
+///
+/// # Errors
+/// If `quarantine.jsonl` cannot be written.
+pub fn note_left_out(
+    skips: Vec<Skip>,
+    quarantine: &mut Quarantine,
+    counters: &mut Counters,
+) -> Result<(), StageError> {
+    for skip in skips {
+        *counters.inputs_skipped.entry(skip.reason).or_insert(0) += 1;
+        quarantine.add(&skip)?;
+    }
+    Ok(())
+}
+
+/// Writes down inputs that were in the catalogue and of which a window could not be decoded.
+///
+/// # Errors
+/// If `quarantine.jsonl` cannot be written.
+pub fn note_partial(
+    skips: Vec<Skip>,
+    quarantine: &mut Quarantine,
+    counters: &mut Counters,
+) -> Result<(), StageError> {
+    for skip in skips {
+        if quarantine.add(&skip)? {
+            counters.inputs_ok = counters.inputs_ok.saturating_sub(1);
+            counters.inputs_partial += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Adds what the data path counted.
+pub fn add_counts(shared: &Arc<Shared>, counters: &mut Counters) {
+    let counts = &shared.counts;
+    counters.clips += counts.clips.load(Ordering::Relaxed);
+    counters.frames_decoded += counts.frames_decoded.load(Ordering::Relaxed);
+    counters.redrawn += counts.redrawn.load(Ordering::Relaxed);
+}

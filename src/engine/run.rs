@@ -1,0 +1,275 @@
+//! A checked plan from first scan to closing summary.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reelflow_api::error::StageError;
+use reelflow_api::item::Catalogue;
+use reelflow_api::rng::Key;
+use reelflow_api::stage::{SinkContext, Source};
+
+use super::checkpoint::{self, Checkpoint, Manifest};
+use super::driver::{self, Driver, OpenSink};
+use super::flow::Flow;
+use super::layout::{Layout, Parts, SinkEntry};
+use super::run_dir::{RunDir, Start};
+use crate::config::{Plan, RunSettings};
+use crate::edge::signal::Stop;
+use crate::edge::threads;
+use crate::observe::quarantine::Quarantine;
+use crate::observe::recorder::{Recorder, RecorderOptions};
+use crate::observe::summary::{Counters, Ending, Summary};
+use crate::source::catalogue::{self, Scanned};
+
+/// What the command line adds to a plan.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The pipeline file as typed, for messages.
+    pub pipeline: PathBuf,
+    /// What to do with a used run folder.
+    pub start: Start,
+    /// No progress on standard error.
+    pub quiet: bool,
+    /// Whether standard error is a terminal.
+    pub terminal: bool,
+    /// Time between progress lines where it is not.
+    pub interval: Duration,
+    /// The wish to stop.
+    pub stop: Stop,
+}
+
+/// How a run went.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Result lines of the sinks; empty unless all steps were done.
+    pub results: Vec<String>,
+    /// What to tell a person.
+    pub summary: Summary,
+}
+
+/// Runs a plan on a thread called `trainer`, which owns the device; the caller waits.
+///
+/// # Errors
+/// Whatever ended the run, with the exit code to use.
+pub fn run(plan: Plan, options: Options) -> Result<Outcome, StageError> {
+    let trainer = threads::spawn("trainer", move || run_here(plan, &options))?;
+    trainer.join().unwrap_or_else(|_| {
+        let message = "the trainer thread panicked; this is a bug".to_owned();
+        Err(StageError { stage: "trainer".to_owned(), message, code: 101 })
+    })
+}
+
+fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
+    let resolved = plan.resolved.clone();
+    let parts = Parts::of(plan);
+    let settings = parts.run.clone();
+    let out = settings.out.clone().ok_or_else(|| StageError::refused("run", "`run.out` names no folder"))?;
+    let dir = RunDir::enter(&out, options.start)?;
+    let resume_point = match options.start {
+        Start::Resume => dir.resume_point(&resolved)?,
+        Start::Fresh | Start::Overwrite => None,
+    };
+    dir.write_config(&resolved)?;
+    let mut quarantine = Quarantine::open(&dir.path)?;
+    let mut counters = Counters::default();
+    let catalogues = scan(&parts, &mut quarantine, &mut counters)?;
+    check_budget(&settings, &counters)?;
+    let versions: BTreeMap<String, String> = catalogues
+        .iter()
+        .map(|(id, catalogue)| (id.clone(), format!("{:016x}", catalogue.version)))
+        .collect();
+    let checkpoint = match resume_point {
+        Some((checkpoint, damaged)) => {
+            for line in damaged {
+                eprintln!("warning: checkpoint: {line}; using step {}", checkpoint.manifest.step);
+            }
+            same_catalogue(&checkpoint, &versions)?;
+            Some(checkpoint)
+        }
+        None => None,
+    };
+    let first = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.manifest.step);
+    let banks = parts.banks.clone();
+    let (layout, entries) = parts.layout(catalogues, first)?;
+    let recorder_options = RecorderOptions {
+        steps: layout.steps,
+        start_step: first,
+        quiet: options.quiet,
+        interval: options.interval,
+        terminal: options.terminal,
+    };
+    let mut recorder = Recorder::open(&dir.path, recorder_options)?;
+    let opening = Opening { settings: &settings, dir: &dir, banks: &banks, steps: layout.steps };
+    let sinks = opening.open(entries, checkpoint.as_ref())?;
+    let manifest = Manifest::new(first, versions, resolved);
+    let books = Books { recorder: &mut recorder, quarantine: &mut quarantine, counters: &mut counters };
+    let flowed = flow(layout, sinks, &dir, &settings, manifest, options, books);
+    recorder.finish()?;
+    let (ending, results) = flowed?;
+    let sheets = dir.path.join("contact_sheets");
+    let summary = Summary {
+        pipeline: options.pipeline.clone(),
+        run_dir: dir.path.clone(),
+        ending,
+        counters,
+        learnt: recorder.learnt(),
+        checkpoint: checkpoint::newest_dir(&dir.checkpoints())?,
+        contact_sheets: if sheets.is_dir() { vec![sheets] } else { Vec::new() },
+    };
+    Ok(Outcome { results, summary })
+}
+
+/// Where a run writes down what happens.
+struct Books<'a> {
+    recorder: &'a mut Recorder,
+    quarantine: &'a mut Quarantine,
+    counters: &'a mut Counters,
+}
+
+fn flow(
+    layout: Layout,
+    sinks: Vec<OpenSink>,
+    dir: &RunDir,
+    settings: &RunSettings,
+    manifest: Manifest,
+    options: &Options,
+    books: Books<'_>,
+) -> Result<(Ending, Vec<String>), StageError> {
+    let first = layout.first_step;
+    let flow = Flow::start(layout, workers(settings))?;
+    let shared = Arc::clone(&flow.shared);
+    let mut driver = Driver {
+        flow,
+        sinks,
+        dir,
+        settings,
+        manifest,
+        stop: &options.stop,
+        recorder: books.recorder,
+        quarantine: books.quarantine,
+        counters: books.counters,
+    };
+    let driven = driver.drive(first);
+    let results = match &driven {
+        Ok(Ending::Finished) => driver.results(),
+        _ => Ok(Vec::new()),
+    };
+    let Driver { flow, quarantine, counters, .. } = driver;
+    let joined = flow.finish();
+    driver::note_partial(shared.take_skips(), quarantine, counters)?;
+    driver::add_counts(&shared, counters);
+    // A sink's own failure comes first: what the workers say after it is a consequence.
+    let ending = driven?;
+    joined?;
+    Ok((ending, results?))
+}
+
+/// Worker threads to start.
+#[must_use]
+pub fn workers(settings: &RunSettings) -> usize {
+    match settings.workers {
+        0 => threads::cores(),
+        count => count as usize,
+    }
+}
+
+/// One catalogue a sampler; samplers that read the same sources share the scan.
+fn scan(
+    parts: &Parts,
+    quarantine: &mut Quarantine,
+    counters: &mut Counters,
+) -> Result<HashMap<String, Catalogue>, StageError> {
+    let mut scans: BTreeMap<(Vec<String>, u32), Catalogue> = BTreeMap::new();
+    let mut catalogues = HashMap::new();
+    for (id, inputs) in &parts.samplers {
+        let wanted = (inputs.clone(), parts.frames_min(id));
+        if !scans.contains_key(&wanted) {
+            let sources: Vec<(&str, &dyn Source)> = inputs
+                .iter()
+                .filter_map(|input| Some((input.as_str(), parts.sources.get(input)?.as_ref())))
+                .collect();
+            let Scanned { catalogue, skipped, inputs_seen, inputs_ok, .. } =
+                catalogue::build(&sources, wanted.1)?;
+            counters.inputs_seen += inputs_seen;
+            counters.inputs_ok += inputs_ok;
+            counters.segments += catalogue.segments.len() as u64;
+            driver::note_left_out(skipped, quarantine, counters)?;
+            scans.insert(wanted.clone(), catalogue);
+        }
+        catalogues.insert(id.clone(), scans[&wanted].clone());
+    }
+    Ok(catalogues)
+}
+
+fn check_budget(settings: &RunSettings, counters: &Counters) -> Result<(), StageError> {
+    let bad = counters.inputs_seen.saturating_sub(counters.inputs_ok);
+    let share = bad as f64 / (counters.inputs_seen.max(1)) as f64;
+    if share > settings.max_bad {
+        return Err(StageError::failed(
+            "scan",
+            format!(
+                "{bad} of {} inputs cannot be used, more than `run.max_bad = {}` allows; see quarantine.jsonl",
+                counters.inputs_seen, settings.max_bad
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn same_catalogue(checkpoint: &Checkpoint, now: &BTreeMap<String, String>) -> Result<(), StageError> {
+    if checkpoint.manifest.catalogues == *now {
+        return Ok(());
+    }
+    Err(StageError::refused(
+        "resume",
+        "the media found now are not those of the checkpoint (files added, removed or changed), so the same \
+         steps cannot be repeated; restore the media, or start a new run with --overwrite or another --out",
+    ))
+}
+
+/// What every sink is opened with.
+struct Opening<'a> {
+    settings: &'a RunSettings,
+    dir: &'a RunDir,
+    banks: &'a BTreeMap<String, reelflow_api::bank::BankSettings>,
+    steps: Option<u64>,
+}
+
+impl Opening<'_> {
+    fn open(
+        &self,
+        entries: Vec<SinkEntry>,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Vec<OpenSink>, StageError> {
+        entries.into_iter().map(|entry| self.open_one(entry, checkpoint)).collect()
+    }
+
+    fn open_one(&self, entry: SinkEntry, checkpoint: Option<&Checkpoint>) -> Result<OpenSink, StageError> {
+        let has_state = entry.plan.has_state();
+        let threads = match self.settings.threads {
+            0 => threads::for_training(),
+            count => count as usize,
+        };
+        let mut sink = entry.plan.open(SinkContext {
+            id: entry.id.clone(),
+            run_dir: self.dir.path.clone(),
+            key: Key::new(self.settings.seed).part(&entry.id),
+            steps: self.steps,
+            batch_size: entry.batch_size,
+            views: entry.views,
+            banks: self.banks.clone(),
+            device: self.settings.device.clone(),
+            threads,
+        })?;
+        if let Some(checkpoint) = checkpoint.filter(|_| has_state) {
+            let parts = checkpoint.sinks.get(&entry.id).ok_or_else(|| {
+                let place = checkpoint.dir.display();
+                StageError::storage("checkpoint", format!("`{place}` has no state of sink `{}`", entry.id))
+            })?;
+            sink.restore(parts)?;
+        }
+        Ok(OpenSink { id: entry.id, has_state, sink })
+    }
+}

@@ -1,0 +1,190 @@
+//! Draws contact sheets: what the trainer sees, one row a view, its frames from left to right.
+
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage, imageops};
+use reelflow_api::item::{Batch, View};
+
+use super::letters;
+
+/// Longest side of a thumbnail, pixels; larger views are scaled down.
+const THUMB_MAX: u32 = 112;
+/// Most thumbnails in a row; a longer clip shows evenly spaced frames.
+const THUMBS_MAX: usize = 32;
+/// Space between thumbnails, pixels.
+const GAP: u32 = 2;
+/// Space above each sample's rows, pixels; holds its title.
+const TITLE: u32 = letters::HEIGHT + 7;
+/// Space below each thumbnail, pixels; holds its frame number.
+const NUMBER: u32 = letters::HEIGHT + 4;
+
+const PAPER: Rgb<u8> = Rgb([24, 24, 28]);
+const INK: Rgb<u8> = Rgb([235, 235, 235]);
+const FAINT: Rgb<u8> = Rgb([150, 150, 160]);
+
+/// How values of a view become light: `value * std + mean` is 0 for black and 1 for full light.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Light {
+    /// Added to each channel.
+    pub mean: [f32; 3],
+    /// Each channel is multiplied by this.
+    pub std: [f32; 3],
+}
+
+impl Light {
+    /// Values from 0 to 1, as they are.
+    pub const PLAIN: Self = Self { mean: [0.0; 3], std: [1.0; 3] };
+}
+
+/// The first `samples` slots of a batch as a PNG file: for each slot a title and one row a view, each frame
+/// with its number in the segment below it. Views with one channel are grey, of more the first three are
+/// taken as red, green, blue.
+///
+/// # Errors
+/// If the picture cannot be encoded; the message says why.
+pub fn png(batch: &Batch, samples: usize, light: Light) -> Result<Vec<u8>, String> {
+    let sheet = sheet(batch, samples, light);
+    let mut bytes = Vec::new();
+    PngEncoder::new(&mut bytes)
+        .write_image(sheet.as_raw(), sheet.width(), sheet.height(), ExtendedColorType::Rgb8)
+        .map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
+
+fn sheet(batch: &Batch, samples: usize, light: Light) -> RgbImage {
+    let samples = samples.min(batch.slots.len());
+    let letters_wide = batch.views.iter().map(|view| view.name.chars().count()).max().unwrap_or(0) as u32;
+    let margin = letters_wide * letters::WIDTH + 10;
+    let row_width = |view: &View| shown(view.shape[1]).len() as u32 * (thumb_size(view).0 + GAP);
+    let row_height = |view: &View| thumb_size(view).1 + NUMBER;
+    let width = margin + batch.views.iter().map(row_width).max().unwrap_or(0).max(40 * letters::WIDTH);
+    let group = TITLE + batch.views.iter().map(row_height).sum::<u32>();
+    let mut sheet = RgbImage::from_pixel(width, (group * samples as u32).max(1) + GAP, PAPER);
+    let mut top = 0;
+    for (index, slot) in batch.slots.iter().enumerate().take(samples) {
+        let attempt = if slot.attempt > 0 { format!(" attempt {}", slot.attempt) } else { String::new() };
+        let title = format!("step {} slot {} segment {:x}{attempt}", batch.step, slot.slot, slot.segment.0);
+        write(&mut sheet, 4, top + 5, &title, FAINT);
+        top += TITLE;
+        for (number, view) in batch.views.iter().enumerate() {
+            let (thumb_width, thumb_height) = thumb_size(view);
+            write(
+                &mut sheet,
+                4,
+                top + thumb_height / 2 - letters::HEIGHT.min(thumb_height) / 2,
+                &view.name,
+                INK,
+            );
+            for (place, frame) in shown(view.shape[1]).into_iter().enumerate() {
+                let left = margin + place as u32 * (thumb_width + GAP);
+                let picture = picture(view, index, frame, light);
+                imageops::replace(
+                    &mut sheet,
+                    &fit(picture, thumb_width, thumb_height),
+                    left.into(),
+                    top.into(),
+                );
+                if let Some(frame) = slot.frames.get(number).and_then(|frames| frames.get(frame)) {
+                    write(&mut sheet, left, top + thumb_height + 2, &frame.to_string(), FAINT);
+                }
+            }
+            top += thumb_height + NUMBER;
+        }
+    }
+    sheet
+}
+
+/// Which of `frames` frames are drawn.
+fn shown(frames: usize) -> Vec<usize> {
+    let count = frames.min(THUMBS_MAX);
+    (0..count).map(|i| i * frames / count).collect()
+}
+
+fn thumb_size(view: &View) -> (u32, u32) {
+    let [.., height, width] = view.shape.map(|side| side as u32);
+    let longest = width.max(height).max(1);
+    let fit = |side: u32| if longest <= THUMB_MAX { side } else { (side * THUMB_MAX / longest).max(1) };
+    (fit(width), fit(height))
+}
+
+fn fit(picture: RgbImage, width: u32, height: u32) -> RgbImage {
+    if picture.dimensions() == (width, height) {
+        return picture;
+    }
+    imageops::thumbnail(&picture, width, height)
+}
+
+/// Frame `frame` of the clip in slot `index`.
+fn picture(view: &View, index: usize, frame: usize, light: Light) -> RgbImage {
+    let [channels, frames, height, width] = view.shape;
+    let clip = &view.pixels[index * view.clip_len()..(index + 1) * view.clip_len()];
+    RgbImage::from_fn(width as u32, height as u32, |x, y| {
+        let pixel = y as usize * width + x as usize;
+        Rgb([0, 1, 2].map(|colour: usize| {
+            let plane = colour.min(channels - 1) * frames + frame;
+            let value = clip[plane * height * width + pixel] * light.std[colour] + light.mean[colour];
+            (value * 255.0).round().clamp(0.0, 255.0) as u8
+        }))
+    })
+}
+
+/// Writes `text` with its left top corner at (`left`, `top`); what does not fit is left out.
+fn write(sheet: &mut RgbImage, left: u32, top: u32, text: &str, ink: Rgb<u8>) {
+    letters::draw(text, |x, y| {
+        if let Some(pixel) = sheet.get_pixel_mut_checked(left + x, top + y) {
+            *pixel = ink;
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use reelflow_api::item::{SegmentId, SlotInfo};
+
+    use super::*;
+
+    /// Two slots with a view of one channel, 3 frames of 4x2 pixels: frame t of slot s is s/2 + t/10 bright.
+    fn batch() -> Batch {
+        let slot = |slot| SlotInfo { slot, attempt: 0, segment: SegmentId(1), frames: vec![vec![5, 6, 7]] };
+        let pixels = (0..2).flat_map(|s| (0..3).map(move |t| s as f32 * 0.5 + t as f32 * 0.1));
+        let pixels = pixels.flat_map(|value| [value; 8]).collect();
+        let view = View { name: "clip".into(), shape: [1, 3, 2, 4], pixels };
+        Batch { step: 1, slots: vec![slot(0), slot(1)], views: vec![view] }
+    }
+
+    #[test]
+    fn frames_stand_in_time_order_slot_below_slot() {
+        let sheet = sheet(&batch(), 8, Light::PLAIN);
+        let margin = 4 * letters::WIDTH + 10;
+        let group = TITLE + 2 + NUMBER;
+        for (slot, t) in (0..2).flat_map(|slot| (0..3).map(move |t| (slot, t))) {
+            let pixel = sheet.get_pixel(margin + t * (4 + GAP) + 1, slot * group + TITLE + 1);
+            let wanted = ((slot as f32 * 0.5 + t as f32 * 0.1) * 255.0).round() as u8;
+            assert_eq!(pixel.0, [wanted; 3], "slot {slot}, frame {t}");
+        }
+    }
+
+    #[test]
+    fn normalised_values_are_lit_again() {
+        let light = Light { mean: [0.2, 0.4, 0.6], std: [0.5, 0.25, 1.0] };
+        let mut batch = batch();
+        batch.views[0].pixels.fill(0.4);
+        let pixel = picture(&batch.views[0], 0, 0, light).get_pixel(0, 0).0;
+        assert_eq!(pixel, [102, 128, 255]);
+    }
+
+    #[test]
+    fn long_clips_and_large_pictures_are_thinned() {
+        assert_eq!(shown(3), [0, 1, 2]);
+        assert_eq!(shown(64), (0..32).map(|i| 2 * i).collect::<Vec<_>>());
+        let view = View { name: "clip".into(), shape: [1, 1, 300, 400], pixels: vec![0.0; 120_000] };
+        assert_eq!(thumb_size(&view), (112, 84));
+        assert_eq!(fit(picture(&view, 0, 0, Light::PLAIN), 112, 84).dimensions(), (112, 84));
+    }
+
+    #[test]
+    fn a_png_comes_out() {
+        let bytes = png(&batch(), 1, Light::PLAIN).unwrap();
+        let back = image::load_from_memory(&bytes).unwrap().to_rgb8();
+        assert_eq!(back, sheet(&batch(), 1, Light::PLAIN));
+    }
+}

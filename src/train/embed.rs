@@ -1,0 +1,110 @@
+//! Clips into features with a trained encoder, or with the same encoder before training.
+
+use reelflow_api::error::StageError;
+use reelflow_api::item::View;
+use reelflow_api::stage::Parts;
+use tch::{Device, Tensor};
+
+use super::device;
+use super::network::Network;
+use super::sink::{MANIFEST, QUERY};
+use super::state::{About, FORMAT};
+use crate::bank::sealed;
+
+/// An encoder that is only used. Batch norm goes by its running statistics, so a clip's features do not
+/// depend on the clips beside it.
+pub struct Embedder {
+    network: Network,
+    device: Device,
+    about: About,
+}
+
+/// The encoder of a checkpoint, from the parts that the `train` sink saved.
+///
+/// `trained = false` gives the encoder as it was before the first step, with exactly the weights that
+/// run started from. `device` is `cpu`, `cuda`, `cuda:N` or `auto`; `threads` is for the CPU.
+///
+/// # Errors
+/// If a part is missing or damaged (it is named), or the device is not there.
+pub fn embedder(parts: &Parts, threads: usize, device: &str, trained: bool) -> Result<Embedder, StageError> {
+    let about: About = sealed::open(MANIFEST, FORMAT, parts)?;
+    let device = device::find("eval", device)?;
+    tch::set_num_threads(threads.max(1) as i32);
+    let network = Network::new(&about.architecture, &[], about.first_weights, device);
+    if trained {
+        let bytes =
+            parts.get(QUERY).ok_or_else(|| StageError::storage(QUERY, "is missing from the checkpoint"))?;
+        network.store.load(QUERY, &sealed::from_safetensors(QUERY, bytes)?)?;
+    }
+    network.store.freeze();
+    Ok(Embedder { network, device, about })
+}
+
+impl Embedder {
+    /// Length of the features.
+    #[must_use]
+    pub fn features(&self) -> usize {
+        self.about.architecture.features() as usize
+    }
+
+    /// Steps the checkpoint's run had made.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.about.next_step
+    }
+
+    /// Channels, frames, rows and columns `[C, T, H, W]` of the clips it was trained on.
+    #[must_use]
+    pub fn clip_shape(&self) -> [usize; 4] {
+        self.about.clip_shape
+    }
+
+    /// Pooled features of every clip of `view`, `[B][features]`. They do not depend on how clips are
+    /// grouped into batches, up to rounding.
+    ///
+    /// # Errors
+    /// If the view's values do not fit its shape, or the device gives up (out of memory).
+    pub fn embed(&self, view: &View) -> Result<Vec<Vec<f32>>, StageError> {
+        let clips = to_tensor(view, self.device)?;
+        let features = guarded("eval", || {
+            tch::no_grad(|| self.network.features(&clips, false)).to_device(Device::Cpu).contiguous()
+        })?;
+        let width = self.features();
+        let mut values = vec![0f32; features.numel()];
+        features.copy_data(&mut values, features.numel());
+        Ok(values.chunks_exact(width).map(<[f32]>::to_vec).collect())
+    }
+}
+
+/// The clips of a view as `[B, C, T, H, W]`, f32, on `device`.
+///
+/// # Errors
+/// If the values do not fit the shape.
+pub(super) fn to_tensor(view: &View, device: Device) -> Result<Tensor, StageError> {
+    let clip = view.clip_len();
+    if clip == 0 || !view.pixels.len().is_multiple_of(clip) {
+        return Err(StageError::failed(
+            "train",
+            format!("view `{}` has {} values, no multiple of {:?}", view.name, view.pixels.len(), view.shape),
+        ));
+    }
+    let [c, t, h, w] = view.shape.map(|size| size as i64);
+    let count = (view.pixels.len() / clip) as i64;
+    Ok(Tensor::from_slice(&view.pixels).reshape([count, c, t, h, w]).to_device(device))
+}
+
+/// Runs tensor code and turns its panic into an error: tch panics when libtorch throws, above all when
+/// memory runs out, and a run must end with a message and its last checkpoint.
+pub(super) fn guarded<T>(stage: &str, work: impl FnOnce() -> T) -> Result<T, StageError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("unknown panic");
+        let first = text.lines().next().unwrap_or_default();
+        let memory = text.contains("out of memory") || text.contains("allocate memory");
+        let help = if memory { "; use a smaller batch, clip or encoder" } else { "" };
+        StageError::failed(stage, format!("libtorch gave up: {first}{help}"))
+    })
+}

@@ -1,0 +1,237 @@
+//! An encoder with the heads a pretext task wants, and the pair of networks a step works with.
+
+use reelflow_api::pretext::{Head, Nets};
+use reelflow_api::rng::Key;
+use tch::{Device, Tensor};
+
+use super::encoder::{Architecture, Encoder};
+use super::layers::{Linear, Maker, unit_rows};
+use super::store::Store;
+
+/// An encoder, its heads and all their tensors.
+pub struct Network {
+    /// The tensors by name; those of heads start with `heads.`.
+    pub store: Store,
+    encoder: Encoder,
+    heads: Vec<HeadNet>,
+}
+
+/// Prefix of everything that is not the encoder.
+pub const HEADS: &str = "heads.";
+
+struct HeadNet {
+    name: &'static str,
+    hidden: Option<Linear>,
+    last: Linear,
+    unit: bool,
+}
+
+impl Network {
+    /// A network whose first weights are drawn from `key`. The encoder's do not depend on the heads.
+    #[must_use]
+    pub fn new(architecture: &Architecture, heads: &[Head], key: Key, device: Device) -> Self {
+        let mut store = Store::new(device);
+        let mut make = Maker { store: &mut store, init: architecture.init, key };
+        let encoder = Encoder::new(&mut make, architecture);
+        let features = architecture.features();
+        let heads = heads
+            .iter()
+            .map(|head| {
+                let name = format!("{HEADS}{}", head.name);
+                // Numbered like the layers of a sequence: linear, ReLU, linear.
+                let hidden =
+                    head.hidden.map(|width| Linear::new(&mut make, &format!("{name}.0"), features, width));
+                let (place, input) = head.hidden.map_or((0, features), |width| (2, width));
+                let last = Linear::new(&mut make, &format!("{name}.{place}"), input, head.dim);
+                HeadNet { name: head.name, hidden, last, unit: head.unit }
+            })
+            .collect();
+        Self { store, encoder, heads }
+    }
+
+    /// `[B, 3, T, H, W]` f32 to `[B, features]`.
+    pub fn features(&self, clips: &Tensor, train: bool) -> Tensor {
+        self.encoder.forward(clips, train)
+    }
+
+    /// `[B, 3, T, H, W]` f32 to `[B, dim]` of the head called `name`.
+    ///
+    /// # Panics
+    /// If there is no such head; a task names only heads that it asked for.
+    pub fn embed(&self, name: &str, clips: &Tensor, train: bool) -> Tensor {
+        let head = self.heads.iter().find(|head| head.name == name);
+        let head = head.unwrap_or_else(|| panic!("the pretext uses head `{name}` without asking for it"));
+        let mut x = self.features(clips, train);
+        if let Some(hidden) = &head.hidden {
+            x = hidden.forward(&x).relu();
+        }
+        let x = head.last.forward(&x);
+        if head.unit { unit_rows(&x) } else { x }
+    }
+}
+
+/// The two networks of one step.
+pub struct Pair<'a> {
+    /// Trained.
+    pub query: &'a Network,
+    /// Follows the query network.
+    pub key: &'a Network,
+    /// Chance of this step.
+    pub chance: Key,
+    /// How many times the key network was used in this step.
+    pub calls: u64,
+}
+
+impl Nets for Pair<'_> {
+    fn query(&mut self, head: &str, clips: &Tensor) -> Tensor {
+        self.query.embed(head, clips, true)
+    }
+
+    fn key(&mut self, head: &str, clips: &Tensor) -> Tensor {
+        let (order, back) = shuffle(clips.size()[0], self.chance.part("shuffle_bn").number(self.calls));
+        self.calls += 1;
+        let (order, back) = (order.to_device(clips.device()), back.to_device(clips.device()));
+        tch::no_grad(|| self.key.embed(head, &clips.index_select(0, &order), true).index_select(0, &back))
+    }
+}
+
+/// ShuffleBN (He et al. 2020, "Momentum Contrast", section 3.3): a random order of the batch and the way
+/// back. With the batch on one device it changes nothing but rounding; spread over devices it keeps batch
+/// statistics from telling which key belongs to which query.
+fn shuffle(count: i64, key: Key) -> (Tensor, Tensor) {
+    let mut order: Vec<i64> = (0..count).collect();
+    key.rng().shuffle(&mut order);
+    let mut back = vec![0i64; order.len()];
+    for (place, &from) in order.iter().enumerate() {
+        back[from as usize] = place as i64;
+    }
+    (Tensor::from_slice(&order), Tensor::from_slice(&back))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tch::Kind;
+
+    use super::*;
+    use crate::train::encoder::Stem;
+    use crate::train::layers::Init;
+
+    fn small(split: bool, init: Init) -> Architecture {
+        Architecture { split, width: 4, blocks: [1, 1, 2, 1], stem: Stem::Small, init }
+    }
+
+    fn head() -> Head {
+        Head { name: "embedding", dim: 6, hidden: Some(10), unit: true }
+    }
+
+    fn network(seed: u64) -> Network {
+        Network::new(&small(false, Init::Torchvision), &[head()], Key::new(seed), Device::Cpu)
+    }
+
+    fn clips(seed: u64) -> Tensor {
+        let mut rng = Key::new(seed).rng();
+        let values: Vec<f32> = (0..5 * 3 * 4 * 16 * 16).map(|_| rng.normal() as f32).collect();
+        Tensor::from_slice(&values).reshape([5, 3, 4, 16, 16])
+    }
+
+    fn distance(a: &Tensor, b: &Tensor) -> f64 {
+        (a - b).abs().max().double_value(&[])
+    }
+
+    #[test]
+    fn first_weights_depend_on_key_and_name_only() {
+        let (a, b, other) = (network(1), network(1), network(2));
+        assert!(a.store.blocks().unwrap() == b.store.blocks().unwrap());
+        assert!(a.store.blocks().unwrap() != other.store.blocks().unwrap());
+        let bare = Network::new(&small(false, Init::Torchvision), &[], Key::new(1), Device::Cpu);
+        for (name, block) in bare.store.blocks().unwrap() {
+            assert!(a.store.blocks().unwrap()[&name] == block, "{name}");
+        }
+    }
+
+    #[test]
+    fn first_weights_have_the_spread_of_their_rule() {
+        let spread = |init| {
+            let architecture = Architecture { width: 32, ..small(false, init) };
+            let network = Network::new(&architecture, &[], Key::new(1), Device::Cpu);
+            let entry = network.store.weights().find(|entry| entry.name == "layer4.0.conv2.0.weight");
+            entry.unwrap().tensor.std(false).double_value(&[])
+        };
+        // Kaiming fan-out: sqrt(2 / (256 * 27)). Xavier, gain sqrt 2: sqrt(2 * 2 / (512 * 27)).
+        assert!((spread(Init::Torchvision) / 0.017_010 - 1.0).abs() < 0.01);
+        assert!((spread(Init::Vtdl) / 0.017_010 - 1.0).abs() < 0.01);
+        let network = Network::new(&small(false, Init::Vtdl), &[], Key::new(1), Device::Cpu);
+        let scale = network.store.weights().find(|entry| entry.name == "layer4.0.conv2.1.weight").unwrap();
+        let scale = &scale.tensor;
+        assert!((scale.mean(Kind::Float).double_value(&[]) - 1.0).abs() < 0.02);
+        assert!((scale.std(false).double_value(&[]) - 0.02).abs() < 0.01);
+    }
+
+    #[test]
+    fn the_momentum_network_follows_weights_and_never_statistics() {
+        let (query, key) = (network(1), network(2));
+        key.store.freeze();
+        drop(query.features(&clips(1), true));
+        let before = key.store.blocks().unwrap();
+        key.store.follow(&query.store, 1.0);
+        assert!(key.store.blocks().unwrap() == before, "1 freezes");
+        key.store.follow(&query.store, 0.75);
+        let name = "layer1.0.conv1.0.weight";
+        let get = |network: &Network| {
+            let entry = network.store.entries.iter().find(|entry| entry.name == name).unwrap();
+            entry.tensor.detach().copy()
+        };
+        let first =
+            crate::train::store::from_block("", name, &get(&key).size(), Kind::Float, &before).unwrap();
+        assert!(distance(&get(&key), &(first * 0.75 + get(&query) * 0.25)) < 1e-7);
+        key.store.follow(&query.store, 0.0);
+        let (query, key) = (query.store.blocks().unwrap(), key.store.blocks().unwrap());
+        let buffers: BTreeMap<_, _> =
+            before.iter().filter(|(name, _)| name.contains("running") || name.contains("batches")).collect();
+        assert!(!buffers.is_empty());
+        for (name, block) in &key {
+            let expected = buffers.get(name).copied().unwrap_or(&query[name]);
+            assert!(block == expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn shuffled_keys_come_back_in_the_order_of_their_clips() {
+        let (query, key) = (network(1), network(1));
+        let clips = clips(3);
+        let straight = query.embed("embedding", &clips, true);
+        let mut pair = Pair { query: &query, key: &key, chance: Key::new(4), calls: 0 };
+        let shuffled = pair.key("embedding", &clips);
+        assert!(!shuffled.requires_grad());
+        assert!(distance(&straight, &shuffled) < 1e-5);
+        let lengths = shuffled.square().sum_dim_intlist([1i64].as_slice(), false, None::<Kind>);
+        assert!((lengths - 1.0).abs().max().double_value(&[]) < 1e-5);
+    }
+
+    #[test]
+    fn each_train_pass_moves_statistics_once_and_using_moves_none() {
+        let network = network(1);
+        let count = |network: &Network| {
+            let entry = network.store.buffers().find(|entry| entry.name == "stem.1.num_batches_tracked");
+            entry.unwrap().tensor.int64_value(&[])
+        };
+        drop((network.features(&clips(1), true), network.features(&clips(2), true)));
+        assert_eq!(count(&network), 2);
+        let before = network.store.blocks().unwrap();
+        drop(network.features(&clips(1), false));
+        assert!(network.store.blocks().unwrap() == before);
+    }
+
+    #[test]
+    fn both_families_and_all_stems_give_features_of_eight_times_the_width() {
+        for split in [false, true] {
+            for stem in [Stem::Video, Stem::Small, Stem::Patch] {
+                let architecture = Architecture { stem, ..small(split, Init::Torchvision) };
+                let network = Network::new(&architecture, &[], Key::new(1), Device::Cpu);
+                assert_eq!(network.features(&clips(1), false).size(), [5, 32], "{architecture:?}");
+            }
+        }
+    }
+}

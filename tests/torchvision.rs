@@ -1,0 +1,92 @@
+//! torchvision loads our exported `r3d_18` and `r2plus1d_18` strictly and computes the same features.
+//!
+//! Runs where `python3`, or the program named by `REELFLOW_PYTHON`, has torch and torchvision; says
+//! loudly where it does not. `pip install torch torchvision` in a virtual environment is enough.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use reelflow::api::bank::{BankInit, BankSettings};
+use reelflow::api::item::{Batch, SegmentId, SlotInfo, View};
+use reelflow::api::rng::Key;
+use reelflow::api::spec::Table;
+use reelflow::api::stage::{Sink, SinkContext, Stage};
+use reelflow::bank::sealed::{Block, Blocks, to_safetensors};
+
+const SHAPE: [usize; 4] = [3, 8, 32, 32];
+const VIEWS: [&str; 3] = ["anchor", "positive", "negative"];
+
+fn view(name: &str, clips: usize) -> View {
+    let mut rng = Key::new(1).part(name).rng();
+    let values = clips * SHAPE.iter().product::<usize>();
+    View { name: name.into(), shape: SHAPE, pixels: (0..values).map(|_| rng.normal() as f32).collect() }
+}
+
+/// A trainer of `encoder` that made one step, so that statistics and weights are not the first ones.
+fn trained(encoder: &str, dir: &Path) -> Box<dyn Sink> {
+    let text =
+        format!("encoder = {{ name = \"{encoder}\" }}\npretext = {{ type = \"vtdl\", bank = \"keys\" }}");
+    let entries = toml::de::DeTable::parse(&text).unwrap().into_inner();
+    let table = Table { path: "sinks.train".to_owned(), span: 0..text.len(), entries };
+    let Ok(Stage::Sink(plan)) = (reelflow::train::ALL[0].build)(&table) else { panic!("{text}") };
+    let bank = BankSettings { dim: 128, rows: 16, shards: 1, staleness: 1, init: BankInit::Sphere };
+    let mut sink = plan
+        .open(SinkContext {
+            id: "train".to_owned(),
+            run_dir: dir.to_owned(),
+            key: Key::new(1),
+            steps: Some(1),
+            batch_size: 2,
+            views: VIEWS.map(|name| (name.into(), SHAPE)).to_vec(),
+            banks: BTreeMap::from([("keys".to_owned(), bank)]),
+            device: "cpu".to_owned(),
+            threads: 2,
+        })
+        .unwrap();
+    let slot = |slot| SlotInfo { slot, attempt: 0, segment: SegmentId(slot.into()), frames: Vec::new() };
+    let views = VIEWS.map(|name| view(name, 2)).to_vec();
+    sink.consume(&Batch { step: 0, slots: vec![slot(0), slot(1)], views }).unwrap();
+    sink
+}
+
+#[test]
+fn torchvision_loads_our_weights_strictly_and_computes_our_features() {
+    let dir = tempfile::tempdir().unwrap();
+    for encoder in ["r3d_18", "r2plus1d_18"] {
+        let mut sink = trained(encoder, dir.path());
+        let parts = sink.save().unwrap();
+        sink.finish().unwrap();
+        let exported = dir.path().join("exported/encoder.safetensors");
+        std::fs::copy(exported, dir.path().join(format!("{encoder}.safetensors"))).unwrap();
+        let clips = view("clip", 2);
+        let features = reelflow::train::embedder(&parts, 2, "cpu", true).unwrap().embed(&clips).unwrap();
+        let [c, t, h, w] = SHAPE;
+        let example = Blocks::from([
+            ("clip".to_owned(), Block::f32(&[2, c, t, h, w], &clips.pixels)),
+            ("features".to_owned(), Block::f32(&[2, features[0].len()], &features.concat())),
+        ]);
+        let path = dir.path().join(format!("{encoder}.io.safetensors"));
+        std::fs::write(path, to_safetensors(encoder, &example).unwrap()).unwrap();
+    }
+    let python = std::env::var("REELFLOW_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/torchvision_names.py");
+    let output = match Command::new(&python).arg(script).arg(dir.path()).output() {
+        Ok(output) => output,
+        Err(error) => return skipped(&format!("`{python}` does not start: {error}")),
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    match output.status.code() {
+        Some(0) => println!("{said}"),
+        Some(77) => skipped(said.trim()),
+        _ => panic!("{said}{}", String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
+fn skipped(why: &str) {
+    // Past the capture of the test harness, so that nobody takes it for a pass.
+    use std::io::Write;
+    let line =
+        format!("SKIPPED torchvision comparison: {why}; set REELFLOW_PYTHON to a Python with torchvision\n");
+    drop(std::io::stderr().write_all(line.as_bytes()));
+}
