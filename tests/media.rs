@@ -91,3 +91,28 @@ fn the_big_collection_probes_to_its_stated_counts_and_windows_equal_order() {
     }
     assert!(bad.is_empty(), "{} of {files} files:\n{}", bad.len(), bad.join("\n"));
 }
+
+/// Runs every input of a corpus of odd, broken and hostile files: none may hang or crash, and each ends
+/// as frames or as a reason. The counts are printed for comparison with its manifest.
+#[test]
+fn odd_broken_and_hostile_files_end_as_frames_or_as_a_reason() {
+    let Some(folder) = std::env::var_os("REELFLOW_BAD_INPUTS").map(PathBuf::from) else {
+        eprintln!("SKIPPED: set REELFLOW_BAD_INPUTS to a folder of bad inputs with a manifest.tsv");
+        return;
+    };
+    let manifest = std::fs::read_to_string(folder.join("manifest.tsv")).unwrap();
+    for row in manifest.lines().skip(1) {
+        let cells: Vec<&str> = row.split('\t').collect();
+        let outcome = match probe(&Origin::File(folder.join(cells[0]))) {
+            Err(failure) => format!("probe\t{}\t{}", failure.reason.as_str(), failure.message),
+            Ok(media) => {
+                let all: Vec<u32> = (0..media.times.len() as u32).collect();
+                match decoder().decode(&media, &all) {
+                    Ok(frames) => format!("frames\t{}\t{}", frames.len(), media.codec),
+                    Err(failure) => format!("decode\t{}\t{}", failure.reason.as_str(), failure.message),
+                }
+            }
+        };
+        println!("{}\t{}\t{}\t{outcome}", cells[0], cells[2], cells[3]);
+    }
+}

@@ -180,7 +180,8 @@ impl Drop for Chain {
             self.status.found().failure.as_ref().is_some_and(|failure| failure.reason == SkipReason::Stalled);
         if stalled {
             // Stopping waits for the streaming thread, and this one may never come back.
-            std::thread::spawn(stop);
+            // Without a thread to stop it, it stays as it is until the program ends.
+            let _ = crate::edge::threads::spawn("gst-close", stop);
         } else {
             stop();
         }
@@ -355,10 +356,10 @@ fn hang(
                 }
             }
             Some(gst::PadProbeData::Event(event)) => {
-                if let gst::EventView::Tag(tag) = event.view() {
-                    if let Some(value) = tag.tag().get::<gst::tags::ImageOrientation>() {
-                        watch.found().orientation = orientation(value.get());
-                    }
+                if let gst::EventView::Tag(tag) = event.view()
+                    && let Some(value) = tag.tag().get::<gst::tags::ImageOrientation>()
+                {
+                    watch.found().orientation = orientation(value.get());
                 }
             }
             _ => {}
