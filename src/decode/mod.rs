@@ -6,6 +6,8 @@
 #[cfg(feature = "gst")]
 pub mod gst;
 pub mod pattern;
+pub mod plan;
+pub mod promise;
 
 use std::path::Path;
 use std::sync::Arc;

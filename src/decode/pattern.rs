@@ -77,9 +77,8 @@ fn noise(key: Key, low: u64, high: u64) -> Vec<u8> {
             let (x, y) = (at % TILE, at / TILE);
             let (fx, fy) = ((x % cell) as u64, (y % cell) as u64);
             let c = cell as u64;
-            let knot = |dx: usize, dy: usize| {
-                lattice[(y / cell + dy) % cells * cells + (x / cell + dx) % cells]
-            };
+            let knot =
+                |dx: usize, dy: usize| lattice[(y / cell + dy) % cells * cells + (x / cell + dx) % cells];
             let top = knot(0, 0) * (c - fx) + knot(1, 0) * fx;
             let bottom = knot(0, 1) * (c - fx) + knot(1, 1) * fx;
             *value += weight * (top * (c - fy) + bottom * fy) / (c * c);

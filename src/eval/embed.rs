@@ -43,7 +43,8 @@ pub fn embed(pipeline: &str, only: Option<&str>, networks: &[Embedder]) -> Resul
         .iter()
         .filter_map(|id| Some((id.as_str(), Only { source: parts.sources.get(id)?.as_ref(), only })))
         .collect();
-    let sources: Vec<(&str, &dyn Source)> = sources.iter().map(|(id, source)| (*id, source as &dyn Source)).collect();
+    let sources: Vec<(&str, &dyn Source)> =
+        sources.iter().map(|(id, source)| (*id, source as &dyn Source)).collect();
     let scanned = catalogue::build(&sources, parts.frames_min(&sampler))?;
     let segments: HashMap<SegmentId, Arc<Segment>> =
         scanned.catalogue.segments.iter().map(|segment| (segment.id, Arc::clone(segment))).collect();

@@ -43,7 +43,8 @@ impl Recipe {
     pub fn of(resolved: &str) -> Result<Self, StageError> {
         let refuse = |what: &str| StageError::refused("eval", format!("the checkpoint's pipeline {what}"));
         let pipeline: Table = resolved.parse().map_err(|_| refuse("is not TOML"))?;
-        let trains: Vec<(&String, &Table)> = tables(&pipeline, "sinks").filter(|(_, sink)| kind(sink) == "train").collect();
+        let trains: Vec<(&String, &Table)> =
+            tables(&pipeline, "sinks").filter(|(_, sink)| kind(sink) == "train").collect();
         let [(train, sink)] = trains.as_slice() else {
             return Err(refuse(&format!("has {} sinks of type `train`, one is needed", trains.len())));
         };
@@ -57,10 +58,16 @@ impl Recipe {
             }
             at = input(operator);
         }
-        let sampler = sampler.ok_or_else(|| refuse("has no sampler with `frames` before its `train` sink"))?;
+        let sampler =
+            sampler.ok_or_else(|| refuse("has no sampler with `frames` before its `train` sink"))?;
         let augment = augment.ok_or_else(|| refuse("has no `augment` stage before its `train` sink"))?;
-        let steps: Vec<&Table> =
-            augment.get("steps").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table).collect();
+        let steps: Vec<&Table> = augment
+            .get("steps")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_table)
+            .collect();
         let size = steps.iter().rev().find_map(|step| step.get("size")?.as_integer());
         let integer = |key: &str| sampler.get(key).and_then(Value::as_integer);
         let stride = match (integer("stride_ms"), integer("stride")) {
@@ -72,7 +79,10 @@ impl Recipe {
             frames: integer("frames").ok_or_else(|| refuse("has a sampler without `frames`"))?,
             stride,
             size: size.ok_or_else(|| refuse("has no crop with a `size` in its `augment` stage"))?,
-            normalize: steps.iter().find(|step| step.get("op").and_then(Value::as_str) == Some("normalize")).map(|step| (*step).clone()),
+            normalize: steps
+                .iter()
+                .find(|step| step.get("op").and_then(Value::as_str) == Some("normalize"))
+                .map(|step| (*step).clone()),
         })
     }
 
@@ -85,12 +95,17 @@ impl Recipe {
         let op = |name: &str, key: &str, value: i64| {
             Value::Table(Table::from_iter([("op".to_owned(), name.into()), (key.to_owned(), value.into())]))
         };
-        let mut steps = vec![op("resize", "short", (self.size * 8 + 6) / 7), op("center_crop", "size", self.size)];
+        let mut steps =
+            vec![op("resize", "short", (self.size * 8 + 6) / 7), op("center_crop", "size", self.size)];
         steps.extend(self.normalize.clone().map(Value::Table));
         let stage = |entries: Vec<(&str, Value)>| {
             Value::Table(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
         };
-        let source = stage(vec![("type", "files".into()), ("paths", strings(&wishes.data)), ("labels", "folder".into())]);
+        let source = stage(vec![
+            ("type", "files".into()),
+            ("paths", strings(&wishes.data)),
+            ("labels", "folder".into()),
+        ]);
         let sampler = stage(vec![
             ("type", "sweep".into()),
             ("inputs", strings(&["data".to_owned()])),
@@ -99,7 +114,11 @@ impl Recipe {
             ("clips", i64::from(wishes.clips).into()),
             ("order", wishes.order.clone().into()),
         ]);
-        let augment = stage(vec![("type", "augment".into()), ("inputs", strings(&[SAMPLER.to_owned()])), ("steps", Value::Array(steps))]);
+        let augment = stage(vec![
+            ("type", "augment".into()),
+            ("inputs", strings(&[SAMPLER.to_owned()])),
+            ("steps", Value::Array(steps)),
+        ]);
         let batch = stage(vec![
             ("type", "batch".into()),
             ("inputs", strings(&["views".to_owned()])),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use reelflow_api::error::{Skip, SkipReason, StageError};
-use reelflow_api::item::{Catalogue, Media, Origin, Segment, SegmentId};
+use reelflow_api::item::{Catalogue, Origin, Segment, SegmentId};
 use reelflow_api::stage::{Candidate, OnError, Source};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -215,6 +215,7 @@ fn version(segments: &[Arc<Segment>]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use reelflow_api::item::Media;
     use reelflow_api::stage::Listing;
 
     use super::*;
@@ -241,8 +242,7 @@ mod tests {
                 split: None,
                 span_secs: self.span_secs,
             };
-            let mut candidates: Vec<_> =
-                (0..3).map(|number| candidate(Origin::Pattern { number })).collect();
+            let mut candidates: Vec<_> = (0..3).map(|number| candidate(Origin::Pattern { number })).collect();
             if self.bad {
                 candidates.insert(1, candidate(Origin::File("no/such/file.mp4".into())));
             }
@@ -276,7 +276,12 @@ mod tests {
         assert_eq!(cut_in(None, None, 1), [(0, 10); 3]);
         assert_eq!(cut_in(Some(0.4), None, 1)[..3], [(0, 4), (4, 4), (8, 2)]);
         assert_eq!(cut_in(Some(0.4), None, 3)[..2], [(0, 4), (4, 6)]);
-        assert_eq!(cut_in(Some(0.4), None, 5)[..], []);
+        assert_eq!(
+            cut_in(Some(0.4), None, 5)[..1],
+            [(4, 6)],
+            "the first piece is too short, the joined one is not"
+        );
+        assert_eq!(cut_in(Some(0.4), None, 7)[..], []);
         assert_eq!(cut_in(None, Some((0.25, 0.6)), 1), [(3, 3); 3]);
     }
 

@@ -1,0 +1,412 @@
+//! One file opened: filesrc, type detection, demuxer, and what hangs on its first video track.
+//!
+//! Everything GStreamer says on its own threads is written into a [`Status`] and wakes the one thread that
+//! waits. That wait is the stall watchdog: the only place where a file is waited for.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use reelflow_api::error::SkipReason;
+use reelflow_api::item::Orientation;
+
+use super::errors;
+use super::tables::{self, Container};
+use crate::decode::Failure;
+
+/// A file that makes no progress for this long is given up. RELIABILITY facts 4 and 8: some demuxers of
+/// GStreamer 1.22 never end on some files.
+const STALL: Duration = Duration::from_secs(10);
+
+/// Most pixels of a picture, 8192x4320: above it a small file can claim gigabytes.
+const PIXELS_MAX: u64 = 8192 * 4320;
+
+/// What the streaming threads have found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Name of the demuxer, empty for a bare stream.
+    pub container: &'static str,
+    /// Codec name and size of the video track, once it is known.
+    pub video: Option<(String, u32, u32)>,
+    /// Other tracks, for messages.
+    pub others: Vec<String>,
+    /// How pictures must be turned.
+    pub orientation: Orientation,
+    /// The demuxer's pad of the video track: seeks go there.
+    pub pad: Option<gst::Pad>,
+    /// Why it cannot go on; the first reason stays.
+    pub failure: Option<Failure>,
+    /// The first access unit has passed, so the demuxer can seek.
+    pub ready: bool,
+    /// The video track has ended.
+    pub ended: bool,
+}
+
+/// Shared between the streaming threads and the waiting one.
+pub(super) struct Status {
+    found: Mutex<Found>,
+    progress: AtomicU64,
+    wake: Sender<()>,
+    woken: Receiver<()>,
+}
+
+impl Status {
+    fn new() -> Self {
+        // One token is enough: it says "look again", not what happened.
+        let (wake, woken) = bounded(1);
+        Self { found: Mutex::default(), progress: AtomicU64::new(0), wake, woken }
+    }
+
+    /// What has been found so far. A panic elsewhere leaves plain data behind, so poison is ignored.
+    pub fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a failure; the first one stays.
+    pub fn fail(&self, failure: Failure) {
+        self.found().failure.get_or_insert(failure);
+        self.notify();
+    }
+
+    /// Makes the waiting thread look again.
+    pub fn notify(&self) {
+        // A full channel already holds the same message.
+        let _ = self.wake.try_send(());
+    }
+
+    /// Counts a buffer, so that slow is not taken for stalled.
+    pub fn advance(&self) {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits until `done` gives something or the file fails or stalls.
+    ///
+    /// # Errors
+    /// The file's failure, or `stalled`.
+    pub fn wait<T>(&self, mut done: impl FnMut(&Found) -> Option<T>) -> Result<T, Failure> {
+        let mut progress = self.progress.load(Ordering::Relaxed);
+        loop {
+            {
+                let found = self.found();
+                if let Some(value) = done(&found) {
+                    return Ok(value);
+                }
+                if let Some(failure) = &found.failure {
+                    return Err(errors::in_context(failure, &found));
+                }
+            }
+            if let Err(RecvTimeoutError::Timeout) = self.woken.recv_timeout(STALL) {
+                let now = self.progress.load(Ordering::Relaxed);
+                if now == progress {
+                    let message =
+                        format!("nothing came for {} s; try to repair or convert the file", STALL.as_secs());
+                    let failure = Failure::new(SkipReason::Stalled, message);
+                    self.fail(failure.clone());
+                    return Err(failure);
+                }
+                progress = now;
+            }
+        }
+    }
+}
+
+/// Hangs elements on the video track: gets the pipeline, the demuxer's pad and the track's caps.
+pub(super) type Tail =
+    Box<dyn Fn(&gst::Pipeline, &gst::Pad, &gst::Caps, &'static str) -> Result<(), Failure> + Send + Sync>;
+
+/// A running pipeline; stopped when dropped.
+pub(super) struct Chain {
+    pipeline: gst::Pipeline,
+    pub status: Arc<Status>,
+}
+
+impl Chain {
+    /// Opens `path` and starts it. `status` is handed to `tail` by the caller.
+    ///
+    /// # Errors
+    /// If an element is not installed or the file cannot be opened.
+    pub fn open(path: &Path, status: Arc<Status>, tail: Tail) -> Result<Self, Failure> {
+        let pipeline = gst::Pipeline::new();
+        let source = element("filesrc", tables::BASE)?;
+        source.set_property("location", path);
+        let detect = element("typefind", tables::BASE)?;
+        add(&pipeline, &[&source, &detect])?;
+        source.link(&detect).map_err(broken)?;
+        watch_bus(&pipeline, &status);
+        let chain = Self { pipeline, status };
+        let (pipeline, status) = (chain.pipeline.downgrade(), Arc::clone(&chain.status));
+        let tail = Arc::new(tail);
+        detect.connect("have-type", false, move |values| {
+            let pipeline = pipeline.upgrade()?;
+            let detect = values.first()?.get::<gst::Element>().ok()?;
+            let caps = values.get(2)?.get::<gst::Caps>().ok()?;
+            if let Err(failure) = take_apart(&pipeline, &detect, &caps, &status, &tail) {
+                status.fail(failure);
+            }
+            None
+        });
+        if chain.pipeline.set_state(gst::State::Playing).is_err() {
+            // The reason, if there is a better one, came over the bus.
+            let failure = Failure::new(SkipReason::Unreadable, "the file cannot be opened for reading");
+            chain.status.fail(failure.clone());
+            return Err(chain.status.found().failure.clone().unwrap_or(failure));
+        }
+        Ok(chain)
+    }
+
+    /// Length in nanoseconds that the container states, if it does.
+    pub fn duration(&self) -> Option<u64> {
+        self.pipeline.query_duration::<gst::ClockTime>().map(gst::ClockTime::nseconds)
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        // The pad's probes hold the status: without this they would keep each other for ever.
+        self.status.found().pad = None;
+        let pipeline = self.pipeline.clone();
+        let stop = move || {
+            // Stopping has no way to fail that anyone could act on.
+            let _ = pipeline.set_state(gst::State::Null);
+            if let Some(bus) = pipeline.bus() {
+                bus.unset_sync_handler();
+            }
+        };
+        let stalled =
+            self.status.found().failure.as_ref().is_some_and(|failure| failure.reason == SkipReason::Stalled);
+        if stalled {
+            // Stopping waits for the streaming thread, and this one may never come back.
+            // Without a thread to stop it, it stays as it is until the program ends.
+            let _ = crate::edge::threads::spawn("gst-close", stop);
+        } else {
+            stop();
+        }
+    }
+}
+
+/// A status for a chain to be opened.
+pub(super) fn status() -> Arc<Status> {
+    Arc::new(Status::new())
+}
+
+/// Makes an element by name.
+///
+/// # Errors
+/// `no_decoder`, with the Debian package to install.
+pub(super) fn element(name: &str, package: &str) -> Result<gst::Element, Failure> {
+    gst::ElementFactory::make(name).build().map_err(|_| {
+        Failure::new(SkipReason::NoDecoder, format!("GStreamer has no `{name}` here; install {package}"))
+    })
+}
+
+pub(super) fn add(pipeline: &gst::Pipeline, elements: &[&gst::Element]) -> Result<(), Failure> {
+    pipeline.add_many(elements.iter().copied()).map_err(broken)
+}
+
+/// A pipeline that cannot be put together; the caps did not fit, so the file is odd.
+pub(super) fn broken(error: impl std::fmt::Display) -> Failure {
+    Failure::new(SkipReason::Corrupt, format!("its tracks do not fit together: {error}"))
+}
+
+/// Refuses pictures above the limit before a decoder allocates them.
+///
+/// # Errors
+/// `limit`
+pub(super) fn check_size(width: u32, height: u32) -> Result<(), Failure> {
+    if u64::from(width) * u64::from(height) > PIXELS_MAX {
+        return Err(Failure::new(
+            SkipReason::Limit,
+            format!("pictures of {width}x{height} exceed 8192x4320 pixels; scale the file down"),
+        ));
+    }
+    Ok(())
+}
+
+/// Width and height in caps, if both are there.
+pub(super) fn size_in(caps: &gst::CapsRef) -> Option<(u32, u32)> {
+    let structure = caps.structure(0)?;
+    let get = |name| structure.get::<i32>(name).ok().and_then(|value| u32::try_from(value).ok());
+    Some((get("width")?, get("height")?))
+}
+
+/// Errors go to the status; nothing piles up on the bus.
+fn watch_bus(pipeline: &gst::Pipeline, status: &Arc<Status>) {
+    let status = Arc::clone(status);
+    let bus = pipeline.bus().expect("a pipeline has a bus until it is dropped");
+    bus.set_sync_handler(move |_, message| {
+        if let gst::MessageView::Error(error) = message.view() {
+            status.fail(errors::translate(&error.error(), error.debug().as_deref()));
+        }
+        gst::BusSyncReply::Drop
+    });
+}
+
+/// Called when the file's type is known: makes the demuxer, or hangs the tail on a bare stream.
+fn take_apart(
+    pipeline: &gst::Pipeline,
+    detect: &gst::Element,
+    caps: &gst::Caps,
+    status: &Arc<Status>,
+    tail: &Arc<Tail>,
+) -> Result<(), Failure> {
+    let pad = detect.static_pad("src").expect("typefind has a source pad");
+    let name = match tables::container(caps) {
+        Container::Refused(failure) => return Err(failure),
+        Container::Bare => return hang(pipeline, &pad, caps, status, tail, ""),
+        Container::Demux(name) => name,
+    };
+    let demux = element(name, demuxer_package(name))?;
+    status.found().container = name;
+    add(pipeline, &[&demux])?;
+    let (weak, on_pad, hung) = (pipeline.downgrade(), Arc::clone(status), Arc::clone(tail));
+    let take_pad = move |pad: &gst::Pad| {
+        let Some(pipeline) = weak.upgrade() else { return };
+        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        if let Err(failure) = take_track(&pipeline, pad, &caps, &on_pad, &hung, name) {
+            on_pad.fail(failure);
+        }
+    };
+    if let Some(pad) = demux.static_pad("src") {
+        // ivfparse: one track, and its caps come only with the data.
+        let seen = Mutex::new(false);
+        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
+            let is_caps = info.event().is_some_and(|event| event.type_() == gst::EventType::Caps);
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if is_caps && !std::mem::replace(&mut *seen, true) {
+                take_pad(pad);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    } else {
+        demux.connect_pad_added(move |_, pad| take_pad(pad));
+        let all = Arc::clone(status);
+        demux.connect_no_more_pads(move |_| {
+            let found = all.found();
+            if found.video.is_none() {
+                let others =
+                    if found.others.is_empty() { "no track".into() } else { found.others.join(", ") };
+                drop(found);
+                all.fail(tables::no_video(&others));
+            }
+        });
+    }
+    detect.link(&demux).map_err(broken)?;
+    demux.sync_state_with_parent().map_err(broken)
+}
+
+fn demuxer_package(name: &str) -> &'static str {
+    match name {
+        "tsdemux" | "mpegpsdemux" | "ivfparse" => tables::BAD,
+        "oggdemux" => tables::BASE,
+        "asfdemux" => tables::UGLY,
+        _ => tables::GOOD,
+    }
+}
+
+/// Takes the first video track, notes the others.
+fn take_track(
+    pipeline: &gst::Pipeline,
+    pad: &gst::Pad,
+    caps: &gst::Caps,
+    status: &Arc<Status>,
+    tail: &Arc<Tail>,
+    container: &'static str,
+) -> Result<(), Failure> {
+    let name = caps.structure(0).map_or("unknown", |s| s.name().as_str()).to_owned();
+    if name.starts_with("application/x-cenc") {
+        return Err(Failure::new(SkipReason::Encrypted, "the track is encrypted; decrypt the file first"));
+    }
+    let is_video = name.starts_with("video/") || name.starts_with("image/");
+    if !is_video || status.found().video.is_some() {
+        status.found().others.push(name);
+        return Ok(());
+    }
+    hang(pipeline, pad, caps, status, tail, container)
+}
+
+/// Hangs the tail on the video track and starts it.
+fn hang(
+    pipeline: &gst::Pipeline,
+    pad: &gst::Pad,
+    caps: &gst::Caps,
+    status: &Arc<Status>,
+    tail: &Arc<Tail>,
+    container: &'static str,
+) -> Result<(), Failure> {
+    let (width, height) = size_in(caps).unwrap_or_default();
+    check_size(width, height)?;
+    {
+        let mut found = status.found();
+        found.video = Some((tables::codec(caps), width, height));
+        found.pad = Some(pad.clone());
+    }
+    let watch = Arc::clone(status);
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER, move |_, info| {
+        match &info.data {
+            Some(gst::PadProbeData::Buffer(_)) => {
+                watch.advance();
+                let mut found = watch.found();
+                if !std::mem::replace(&mut found.ready, true) {
+                    drop(found);
+                    watch.notify();
+                }
+            }
+            Some(gst::PadProbeData::Event(event)) => {
+                if let gst::EventView::Tag(tag) = event.view()
+                    && let Some(value) = tag.tag().get::<gst::tags::ImageOrientation>()
+                {
+                    watch.found().orientation = orientation(value.get());
+                }
+            }
+            _ => {}
+        }
+        gst::PadProbeReturn::Ok
+    });
+    tail(pipeline, pad, caps, container)
+}
+
+/// GStreamer's tag says "flip, then rotate clockwise"; ours is "rotate, then mirror", which turns the
+/// other way when there is a flip.
+fn orientation(tag: &str) -> Orientation {
+    let (mirror, angle) = match tag.strip_prefix("flip-") {
+        Some(rest) => (true, rest),
+        None => (false, tag),
+    };
+    let quarters = match angle {
+        "rotate-90" => 1,
+        "rotate-180" => 2,
+        "rotate-270" => 3,
+        _ => 0,
+    };
+    Orientation { quarter_turns: if mirror { (4 - quarters) % 4 } else { quarters }, mirror }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orientation_tags_are_turned_into_rotate_then_mirror() {
+        let of = |tag| {
+            let Orientation { quarter_turns, mirror } = orientation(tag);
+            (quarter_turns, mirror)
+        };
+        assert_eq!(of("rotate-0"), (0, false));
+        assert_eq!(of("rotate-90"), (1, false));
+        assert_eq!(of("flip-rotate-0"), (0, true));
+        // Mirroring (x, y) to (-x, y) and then turning clockwise equals turning back and then mirroring.
+        assert_eq!(of("flip-rotate-90"), (3, true));
+        assert_eq!(of("flip-rotate-270"), (1, true));
+        assert_eq!(of("flip-rotate-180"), (2, true));
+    }
+
+    #[test]
+    fn pictures_beyond_the_limit_are_refused() {
+        assert!(check_size(8192, 4320).is_ok());
+        assert_eq!(check_size(8192, 4321).unwrap_err().reason, SkipReason::Limit);
+    }
+}

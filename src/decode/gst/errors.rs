@@ -1,0 +1,62 @@
+//! What GStreamer says, in our words: a reason from the closed list and one line with a remedy.
+
+use gstreamer as gst;
+use reelflow_api::error::SkipReason;
+
+use super::chain::Found;
+use super::tables;
+use crate::decode::Failure;
+
+/// An error from the bus.
+pub(super) fn translate(error: &gst::glib::Error, debug: Option<&str>) -> Failure {
+    let text = one_line(error.message());
+    if let Some(kind) = error.kind::<gst::StreamError>() {
+        return match kind {
+            gst::StreamError::TypeNotFound | gst::StreamError::WrongType => {
+                Failure::new(SkipReason::NotMedia, "its bytes are no media format that GStreamer knows")
+            }
+            gst::StreamError::CodecNotFound => {
+                Failure::new(SkipReason::NoDecoder, format!("{text}; install {}", tables::LIBAV))
+            }
+            gst::StreamError::Decrypt | gst::StreamError::DecryptNokey => {
+                Failure::new(SkipReason::Encrypted, format!("{text}; decrypt the file first"))
+            }
+            _ => Failure::new(
+                SkipReason::Corrupt,
+                format!("{text}{}; try to repair or convert the file", detail(debug)),
+            ),
+        };
+    }
+    match error.kind::<gst::ResourceError>() {
+        Some(gst::ResourceError::NotFound) => Failure::new(SkipReason::Vanished, text),
+        Some(gst::ResourceError::OpenRead | gst::ResourceError::NotAuthorized) => {
+            Failure::new(SkipReason::Unreadable, text)
+        }
+        Some(gst::ResourceError::NoSpaceLeft) => Failure::new(SkipReason::Limit, text),
+        Some(_) => Failure::new(SkipReason::Unreadable, format!("{text}{}", detail(debug))),
+        None => Failure::new(SkipReason::Corrupt, format!("{text}{}", detail(debug))),
+    }
+}
+
+/// The same failure with what else is known: a file whose only tracks are audio fails with a wrong link
+/// before it says that there is no video.
+pub(super) fn in_context(failure: &Failure, found: &Found) -> Failure {
+    if found.video.is_none() && !found.others.is_empty() && failure.reason == SkipReason::Corrupt {
+        return tables::no_video(&found.others.join(", "));
+    }
+    failure.clone()
+}
+
+/// The last line of the debug text says what the element saw; its source path is left out.
+fn detail(debug: Option<&str>) -> String {
+    let last = debug.and_then(|text| text.lines().last()).map(str::trim).unwrap_or_default();
+    if last.is_empty() || last.contains(".c(") { String::new() } else { format!(" ({})", one_line(last)) }
+}
+
+fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect::<String>()
+        .trim_end_matches('.')
+        .to_owned()
+}

@@ -1,0 +1,43 @@
+//! The door to GStreamer: the only folder that decodes files.
+//!
+//! Elements are made by name from closed lists (`tables`), their properties set one by one; no text is ever
+//! parsed into a pipeline. A file's way: `chain` opens it, `index` learns its times, `reader` decodes what
+//! is wanted through `gate`, `picture` copies frames out, `errors` says what went wrong.
+
+mod chain;
+mod doctor;
+mod errors;
+mod gate;
+mod index;
+mod picture;
+mod reader;
+mod tables;
+
+use std::sync::OnceLock;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use reelflow_api::error::SkipReason;
+
+use super::Failure;
+
+pub use doctor::doctor;
+pub use index::probe;
+pub use reader::FileDecoder;
+
+/// Starts GStreamer once, and ranks away everything that reaches for the network.
+fn init() -> Result<(), Failure> {
+    static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
+    let started = STARTED.get_or_init(|| {
+        gst::init().map_err(|error| error.to_string())?;
+        for name in tables::NETWORK {
+            if let Some(factory) = gst::ElementFactory::find(name) {
+                factory.set_rank(gst::Rank::NONE);
+            }
+        }
+        Ok(())
+    });
+    started
+        .clone()
+        .map_err(|error| Failure::new(SkipReason::NoDecoder, format!("GStreamer does not start: {error}")))
+}

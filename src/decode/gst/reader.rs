@@ -1,0 +1,254 @@
+//! Decodes the wanted frames of a file, seeking where that pays.
+//!
+//! A file stays open between requests, so that windows of one file in a row go on where the last ended.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app::{AppSink, AppSinkCallbacks};
+use reelflow_api::error::SkipReason;
+use reelflow_api::item::{Frame, Media, Origin};
+
+use super::chain::{self, Chain, add, broken, element};
+use super::gate::{Gate, Mark, Wanted};
+use super::{picture, tables};
+use crate::decode::plan::{Run, runs, worth_skipping};
+use crate::decode::{Decoder, Failure};
+
+/// Pictures that wait between the decoder's thread and ours.
+const WAITING: u32 = 2;
+
+/// Decodes files; keeps the last one open.
+#[derive(Default)]
+pub struct FileDecoder {
+    open: Option<Session>,
+    /// A file whose key frames do not deliver what they promise; it is read from the start.
+    no_seeks: Option<PathBuf>,
+}
+
+impl Decoder for FileDecoder {
+    fn decode(&mut self, media: &Media, wanted: &[u32]) -> Result<Vec<Arc<Frame>>, Failure> {
+        let Origin::File(path) = &media.origin else {
+            return Err(Failure::new(SkipReason::NotMedia, format!("{} is not a file", media.name)));
+        };
+        if let Some(&past) = wanted.iter().find(|&&position| position as usize >= media.times.len()) {
+            let message = format!("frame {past} of {} does not exist", media.times.len());
+            return Err(Failure::new(SkipReason::Corrupt, message));
+        }
+        super::init()?;
+        let may_seek = !media.keys.is_empty() && self.no_seeks.as_ref() != Some(path);
+        match self.attempt(path, media, wanted, may_seek) {
+            Err(failure) if may_seek && failure.reason == SkipReason::Corrupt => {
+                // A key frame may be none, or the index may be wrong: what cannot be had by seeking may
+                // come in order. If it does, seeks are not tried again on this file.
+                let frames = self.attempt(path, media, wanted, false)?;
+                self.no_seeks = Some(path.clone());
+                Ok(frames)
+            }
+            result => result,
+        }
+    }
+}
+
+impl FileDecoder {
+    fn attempt(
+        &mut self,
+        path: &Path,
+        media: &Media,
+        wanted: &[u32],
+        may_seek: bool,
+    ) -> Result<Vec<Arc<Frame>>, Failure> {
+        let first = wanted.first().copied().unwrap_or(0);
+        let kept = self.open.take().filter(|session| {
+            session.path == path && (session.next <= first || may_seek) && may_seek == session.may_seek
+        });
+        let mut session = match kept {
+            Some(session) => session,
+            None => Session::open(path, media, may_seek)?,
+        };
+        let frames = session.read(media, wanted)?;
+        self.open = Some(session);
+        Ok(frames)
+    }
+}
+
+/// An open file.
+struct Session {
+    path: PathBuf,
+    chain: Chain,
+    gate: Gate,
+    sink: AppSink,
+    /// Position of the frame that the decoder gives next.
+    next: u32,
+    may_seek: bool,
+}
+
+impl Session {
+    fn open(path: &Path, media: &Media, may_seek: bool) -> Result<Self, Failure> {
+        let by = if media.keys.is_empty() { Mark::Count } else { Mark::Time };
+        let gate = Gate::new(by, false);
+        let (chain, sink) = open_decoding(path, &gate)?;
+        Ok(Self { path: path.to_owned(), chain, gate, sink, next: 0, may_seek })
+    }
+
+    fn read(&mut self, media: &Media, wanted: &[u32]) -> Result<Vec<Arc<Frame>>, Failure> {
+        let keys: &[u32] = if self.may_seek { &media.keys } else { &[] };
+        let worth = worth_skipping(media.width, media.height);
+        let mut frames = Vec::with_capacity(wanted.len());
+        for Run { seek, wanted: part } in runs(keys, wanted, self.next, worth) {
+            let part: Range<usize> = part;
+            let marks = marks(media, &wanted[part.clone()]);
+            match seek {
+                Some(key) => self.seek(media, key, marks.clone())?,
+                None => self.gate.state().want(marks.clone()),
+            }
+            for (&position, &limits) in wanted[part].iter().zip(&marks) {
+                frames.push(Arc::new(self.take(media, position, limits)?));
+                self.next = position + 1;
+            }
+        }
+        Ok(frames)
+    }
+
+    /// Goes to the key frame at position `key`; what comes after it is judged by `marks`.
+    fn seek(&mut self, media: &Media, key: u32, marks: Wanted) -> Result<(), Failure> {
+        let pad = self.chain.status.wait(|found| found.pad.clone().filter(|_| found.ready))?;
+        self.gate.state().want_after_flush(marks);
+        // A little past the key frame, so that rounding does not end at the key frame before it.
+        let at = media.times[key as usize] + (gap_after(media, key) / 2).min(1_000_000);
+        let seek = gst::event::Seek::new(
+            1.0,
+            gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT | gst::SeekFlags::SNAP_BEFORE,
+            gst::SeekType::Set,
+            gst::ClockTime::from_nseconds(at),
+            gst::SeekType::None,
+            gst::ClockTime::NONE,
+        );
+        if pad.send_event(seek) {
+            return Ok(());
+        }
+        Err(Failure::new(SkipReason::Corrupt, "the file refuses to seek").at(at))
+    }
+
+    /// The picture at `position`, which has a mark within `limits`.
+    fn take(&mut self, media: &Media, position: u32, limits: (u64, u64)) -> Result<Frame, Failure> {
+        let time = media.times[position as usize];
+        let missing = || {
+            let message = "the frame did not come out of the decoder; the file is damaged there";
+            Failure::new(SkipReason::Corrupt, message).at(time)
+        };
+        loop {
+            let (sink, gate) = (&self.sink, &self.gate);
+            let sample =
+                self.chain.status.wait(|found| match sink.try_pull_sample(gst::ClockTime::ZERO) {
+                    Some(sample) => Some(Some(sample)),
+                    None => found.ended.then_some(None),
+                })?;
+            let sample = sample.ok_or_else(missing)?;
+            let mark = gate.state().take_mark().ok_or_else(|| broken("a picture that nothing let pass"))?;
+            if mark < limits.0 {
+                continue;
+            }
+            if mark > limits.1 {
+                return Err(missing());
+            }
+            let frame = picture::frame(&sample, time)?;
+            if (frame.width, frame.height) != (media.width, media.height) {
+                let message = format!(
+                    "the picture changes from {}x{} to {}x{}; split the file there",
+                    media.width, media.height, frame.width, frame.height
+                );
+                return Err(Failure::new(SkipReason::Corrupt, message).at(time));
+            }
+            return Ok(frame);
+        }
+    }
+}
+
+/// Nanoseconds from frame `position` to the next; 40 ms behind the last.
+fn gap_after(media: &Media, position: u32) -> u64 {
+    let at = position as usize;
+    media.times.get(at + 1).map_or(40_000_000, |next| next - media.times[at])
+}
+
+/// What the wanted positions are recognised by: counts, or times within less than half a frame.
+fn marks(media: &Media, wanted: &[u32]) -> Wanted {
+    let mark = |&position: &u32| {
+        if media.keys.is_empty() {
+            return (u64::from(position), u64::from(position));
+        }
+        let time = media.times[position as usize];
+        let before = if position == 0 { time } else { gap_after(media, position - 1) };
+        let tolerance = (before.min(gap_after(media, position)) / 2).saturating_sub(1);
+        (time.saturating_sub(tolerance), time + tolerance)
+    };
+    wanted.iter().map(mark).collect()
+}
+
+/// Opens `path` down to an appsink with decoded I420 pictures; `gate` stands right behind the decoder.
+pub(super) fn open_decoding(path: &Path, gate: &Gate) -> Result<(Chain, AppSink), Failure> {
+    let status = chain::status();
+    let sink = AppSink::builder().sync(false).async_(false).max_buffers(WAITING).build();
+    let (on_sample, on_end) = (Arc::clone(&status), Arc::clone(&status));
+    sink.set_callbacks(
+        AppSinkCallbacks::builder()
+            .new_sample(move |_| {
+                on_sample.notify();
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .eos(move |_| {
+                on_end.found().ended = true;
+                on_end.notify();
+            })
+            .build(),
+    );
+    let (gate, of_tail, end) = (gate.clone(), Arc::clone(&status), sink.clone());
+    let chain = Chain::open(
+        path,
+        status,
+        Box::new(move |pipeline, pad, caps, container| {
+            let end = end.upcast_ref::<gst::Element>();
+            hang_decoder(pipeline, pad, caps, container, end, |pad| gate.guard(pad, &of_tail))
+        }),
+    )?;
+    Ok((chain, sink))
+}
+
+/// `[parser] ! decoder ! videoconvert ! I420 ! end`; the conversion hands I420 through untouched.
+fn hang_decoder(
+    pipeline: &gst::Pipeline,
+    pad: &gst::Pad,
+    caps: &gst::Caps,
+    container: &str,
+    end: &gst::Element,
+    guard: impl FnOnce(&gst::Pad),
+) -> Result<(), Failure> {
+    let mut line: Vec<gst::Element> = Vec::new();
+    if let Some(name) = tables::parser(caps, container) {
+        line.push(element(name, tables::BAD)?);
+    }
+    let is_raw = caps.structure(0).is_some_and(|structure| structure.name() == "video/x-raw");
+    if !is_raw {
+        line.push(tables::decoder(caps)?);
+    }
+    let decoded = line.last().map(|last| last.static_pad("src").expect("decoders have a source pad"));
+    guard(decoded.as_ref().unwrap_or(pad));
+    line.push(element("videoconvert", tables::BASE)?);
+    let filter = element("capsfilter", tables::BASE)?;
+    filter.set_property("caps", gst::Caps::builder("video/x-raw").field("format", "I420").build());
+    line.push(filter);
+    line.push(end.clone());
+    let elements: Vec<&gst::Element> = line.iter().collect();
+    add(pipeline, &elements)?;
+    gst::Element::link_many(&elements).map_err(broken)?;
+    let input = line[0].static_pad("sink").expect("all of these have a sink pad");
+    // From the end, so that nothing flows into an element that is not ready.
+    for element in elements.iter().rev() {
+        element.sync_state_with_parent().map_err(broken)?;
+    }
+    pad.link(&input).map_err(|error| broken(format!("{error:?}")))?;
+    Ok(())
+}
