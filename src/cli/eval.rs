@@ -102,10 +102,10 @@ fn report(args: &Args) -> Result<String, StageError> {
     })?;
     let trained_name = format!("step {}", checkpoint.manifest.step);
     let mut names = vec![trained_name];
-    let mut networks = vec![train::embedder(parts, threads::cores(), &args.device, true)?];
+    let mut networks = vec![train::embedder(parts, threads::for_training(), &args.device, true)?];
     if args.untrained {
         names.insert(0, "untrained".to_owned());
-        networks.insert(0, train::embedder(parts, threads::cores(), &args.device, false)?);
+        networks.insert(0, train::embedder(parts, threads::for_training(), &args.device, false)?);
     }
     let order = clap::ValueEnum::to_possible_value(&args.order).map(|value| value.get_name().to_owned());
     let wishes =

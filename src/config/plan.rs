@@ -59,7 +59,7 @@ pub struct RunSettings {
     pub checkpoints_kept: u32,
     /// `cpu`, `cuda`, `cuda:N`, or `auto` for the GPU if there is one.
     pub device: String,
-    /// Threads of the trainer on a CPU; 0: one a core.
+    /// Threads of the trainer on a CPU; 0: half the cores, the rest is for the data.
     #[schemars(range(min = 0, max = 1024))]
     pub threads: u32,
     /// Share of inputs that may be bad before the run gives up, 0 to 1.

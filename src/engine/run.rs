@@ -249,7 +249,7 @@ impl Opening<'_> {
     fn open_one(&self, entry: SinkEntry, checkpoint: Option<&Checkpoint>) -> Result<OpenSink, StageError> {
         let has_state = entry.plan.has_state();
         let threads = match self.settings.threads {
-            0 => threads::cores(),
+            0 => threads::for_training(),
             count => count as usize,
         };
         let mut sink = entry.plan.open(SinkContext {
