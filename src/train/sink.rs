@@ -278,5 +278,4 @@ fn clip_shape(context: &SinkContext, task: &dyn Pretext) -> Result<[usize; 4], S
 }
 
 #[cfg(test)]
-#[path = "sink_tests.rs"]
 mod tests;
