@@ -131,7 +131,9 @@ impl Found {
     fn add_folder(&mut self, folder: &Path, wanted: &dyn Fn(&Path) -> bool) {
         for entry in WalkDir::new(folder).follow_links(true) {
             match entry {
-                Ok(entry) if !entry.file_type().is_dir() && wanted(entry.path()) => self.add_file(entry.path()),
+                Ok(entry) if !entry.file_type().is_dir() && wanted(entry.path()) => {
+                    self.add_file(entry.path())
+                }
                 Ok(_) => {}
                 Err(error) => {
                     let path = error.path().unwrap_or(folder).to_owned();

@@ -37,7 +37,8 @@ fn folders_give_videos_in_the_order_of_their_paths() {
 #[test]
 fn a_file_named_itself_is_tried_whatever_its_name_and_used_once() {
     let dir = folder(&["clip.dat", "v.mp4"]);
-    let listing = settings(dir.path(), &["clip.dat", "v.mp4", "*.mp4", "clip.dat"], Labels::None).list().unwrap();
+    let listing =
+        settings(dir.path(), &["clip.dat", "v.mp4", "*.mp4", "clip.dat"], Labels::None).list().unwrap();
     assert_eq!(names(dir.path(), &listing), ["clip.dat", "v.mp4"]);
 }
 
@@ -89,7 +90,8 @@ fn a_list_can_name_spans_of_one_file() {
     let list = "path,label,start_secs,end_secs\na.mp4,x,0,1\na.mp4,y,1,2\nnone.mp4,z,,\n";
     fs::write(dir.path().join("l.csv"), list).unwrap();
     let listing = settings(dir.path(), &["l.csv"], Labels::None).list().unwrap();
-    let spans: Vec<_> = listing.candidates.iter().map(|found| (found.label.as_deref(), found.span_secs)).collect();
+    let spans: Vec<_> =
+        listing.candidates.iter().map(|found| (found.label.as_deref(), found.span_secs)).collect();
     assert_eq!(spans, [(Some("x"), Some((0.0, 1.0))), (Some("y"), Some((1.0, 2.0)))]);
     assert_eq!(listing.skipped[0].reason, SkipReason::Vanished);
 }

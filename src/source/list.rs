@@ -50,18 +50,22 @@ fn lines(text: &str, folder: &Path) -> Vec<Entry> {
 }
 
 fn table(text: &str, delimiter: u8, folder: &Path) -> Result<Vec<Entry>, String> {
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(text.as_bytes());
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|error| error.to_string())?.clone();
     let column = |names: &[&str]| header.iter().position(|name| names.contains(&name.trim()));
-    let path = column(&["path", "file"])
-        .ok_or_else(|| format!("has no column `path`; its header is: {}", header.iter().collect::<Vec<_>>().join(", ")))?;
+    let path = column(&["path", "file"]).ok_or_else(|| {
+        format!("has no column `path`; its header is: {}", header.iter().collect::<Vec<_>>().join(", "))
+    })?;
     let (label, split, group) = (column(&["label", "class"]), column(&["split"]), column(&["group"]));
     let (start, end) = (column(&["start_secs"]), column(&["end_secs"]));
     let mut entries = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|error| error.to_string())?;
         let line = record.position().map_or(0, csv::Position::line);
-        let cell = |at: Option<usize>| at.and_then(|at| record.get(at)).map(str::trim).filter(|cell| !cell.is_empty());
+        let cell = |at: Option<usize>| {
+            at.and_then(|at| record.get(at)).map(str::trim).filter(|cell| !cell.is_empty())
+        };
         let Some(name) = cell(Some(path)) else {
             if record.iter().all(|cell| cell.trim().is_empty()) {
                 continue;
