@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -49,6 +49,7 @@ pub(super) struct Found {
 /// Shared between the streaming threads and the waiting one.
 pub(super) struct Status {
     found: Mutex<Found>,
+    building: RwLock<Building>,
     progress: AtomicU64,
     wake: Sender<()>,
     woken: Receiver<()>,
@@ -58,7 +59,7 @@ impl Status {
     fn new() -> Self {
         // One token is enough: it says "look again", not what happened.
         let (wake, woken) = bounded(1);
-        Self { found: Mutex::default(), progress: AtomicU64::new(0), wake, woken }
+        Self { found: Mutex::default(), building: RwLock::default(), progress: AtomicU64::new(0), wake, woken }
     }
 
     /// What has been found so far. A panic elsewhere leaves plain data behind, so poison is ignored.
@@ -114,6 +115,16 @@ impl Status {
     }
 }
 
+/// Whether the pipeline may still be put together.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Building {
+    /// Yes; read-locked while it is being done.
+    #[default]
+    Open,
+    /// No: it is being stopped.
+    Over,
+}
+
 /// Hangs elements on the video track: gets the pipeline, the demuxer's pad and the track's caps.
 pub(super) type Tail =
     Box<dyn Fn(&gst::Pipeline, &gst::Pad, &gst::Caps, &'static str) -> Result<(), Failure> + Send + Sync>;
@@ -141,6 +152,11 @@ impl Chain {
         let (pipeline, status) = (chain.pipeline.downgrade(), Arc::clone(&chain.status));
         let tail = Arc::new(tail);
         detect.connect("have-type", false, move |values| {
+            // Held until the demuxer runs: it may deliver all that is wanted before this returns.
+            let building = status.building.read().unwrap_or_else(PoisonError::into_inner);
+            if *building == Building::Over {
+                return None;
+            }
             let pipeline = pipeline.upgrade()?;
             let detect = values.first()?.get::<gst::Element>().ok()?;
             let caps = values.get(2)?.get::<gst::Caps>().ok()?;
@@ -168,8 +184,11 @@ impl Drop for Chain {
     fn drop(&mut self) {
         // The pad's probes hold the status: without this they would keep each other for ever.
         self.status.found().pad = None;
-        let pipeline = self.pipeline.clone();
+        let (pipeline, status) = (self.pipeline.clone(), Arc::clone(&self.status));
         let stop = move || {
+            // A short file can be read to its end before the thread that put the pipeline together has
+            // left its callback. Stopping would wait for that thread, and it for the pipeline's lock.
+            *status.building.write().unwrap_or_else(PoisonError::into_inner) = Building::Over;
             // Stopping has no way to fail that anyone could act on.
             let _ = pipeline.set_state(gst::State::Null);
             if let Some(bus) = pipeline.bus() {
@@ -264,6 +283,10 @@ fn take_apart(
     add(pipeline, &[&demux])?;
     let (weak, on_pad, hung) = (pipeline.downgrade(), Arc::clone(status), Arc::clone(tail));
     let take_pad = move |pad: &gst::Pad| {
+        let building = on_pad.building.read().unwrap_or_else(PoisonError::into_inner);
+        if *building == Building::Over {
+            return;
+        }
         let Some(pipeline) = weak.upgrade() else { return };
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         if let Err(failure) = take_track(&pipeline, pad, &caps, &on_pad, &hung, name) {
