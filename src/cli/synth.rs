@@ -46,7 +46,7 @@ type Classes = Vec<&'static Law>;
 
 fn even_size(text: &str) -> Result<u32, String> {
     match text.parse() {
-        Ok(size @ 16..=1024) if size % 2 == 0 => Ok(size),
+        Ok(size @ 16..=1024) if u32::is_multiple_of(size, 2) => Ok(size),
         _ => Err("an even number from 16 to 1024".to_owned()),
     }
 }

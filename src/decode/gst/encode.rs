@@ -28,6 +28,8 @@ const ENCODERS: [(&str, &str, &str, &[(&str, &str)]); 3] = [
             ("pass", "quant"),
             ("quantizer", "20"),
             ("bframes", "0"),
+            // Key frames where they are asked for, and nowhere else.
+            ("option-string", "scenecut=0"),
         ],
     ),
     (
@@ -68,7 +70,7 @@ impl Encoder {
     /// # Errors
     /// 78 for sizes or rates that cannot be, 69 if GStreamer lacks an element, 74 if the file cannot be made.
     pub fn create(path: &Path, width: u32, height: u32, fps: u32, gop: u32) -> Result<Self, StageError> {
-        let fits = |side: u32| (16..=8192).contains(&side) && side % 2 == 0;
+        let fits = |side: u32| (16..=8192).contains(&side) && side.is_multiple_of(2);
         if !fits(width) || !fits(height) || !(1..=1000).contains(&fps) || !(1..=10_000).contains(&gop) {
             let message = format!(
                 "cannot encode {width}x{height} at {fps} frames a second with a key frame every {gop}; sides \

@@ -3,6 +3,7 @@
 //! Everything is written into `OUT.partial` and renamed at the end, so `OUT` is whole or not there. The same
 //! arguments, videos and libraries give the same bytes on any number of cores.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -151,7 +152,7 @@ fn write(
         .map(|job| {
             let bytes = render(folder, arguments, job, key)?;
             let count = done.fetch_add(1, Ordering::Relaxed) + 1;
-            if count % 64 == 0 {
+            if count.is_multiple_of(64) {
                 note(&format!("{count} of {} videos", jobs.len()));
             }
             Ok(bytes)
@@ -178,8 +179,7 @@ fn jobs<'a>(arguments: &Arguments, footage: &'a Footage, key: Key) -> Result<Vec
     for (split, count, pieces) in
         [("train", arguments.train, &footage.train), ("test", arguments.test, &footage.test)]
     {
-        let mut order: Vec<&Piece> = pieces.iter().collect();
-        key.part("order").part(split).rng().shuffle(&mut order);
+        let order = in_turn(pieces, key.part("order").part(split));
         for &law in &laws {
             for number in 0..count {
                 let (at, all) = (number as usize, order.len());
@@ -196,6 +196,22 @@ fn jobs<'a>(arguments: &Arguments, footage: &'a Footage, key: Key) -> Result<Vec
         }
     }
     Ok(jobs)
+}
+
+/// All pieces by chance, but one recording after the other in turn, so that none fills a small corpus.
+fn in_turn(pieces: &[Piece], key: Key) -> Vec<&Piece> {
+    let mut order: Vec<&Piece> = pieces.iter().collect();
+    key.rng().shuffle(&mut order);
+    let mut rounds: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut placed: Vec<(usize, &Piece)> = Vec::with_capacity(order.len());
+    for piece in order {
+        let round = rounds.entry(&piece.group).or_default();
+        placed.push((*round, piece));
+        *round += 1;
+    }
+    // Stable: within a round the order stays that of chance.
+    placed.sort_by_key(|(round, _)| *round);
+    placed.into_iter().map(|(_, piece)| piece).collect()
 }
 
 /// Draws and encodes one video; returns its size in bytes.
@@ -279,6 +295,18 @@ mod tests {
             assert_eq!((a.number, &a.front.group, &a.back.group), (b.number, &b.front.group, &b.back.group));
         }
         assert_ne!(jobs[0].front.group, jobs[0].back.group);
+    }
+
+    #[test]
+    fn recordings_take_turns() {
+        let piece = |group: &str| Piece { texture: Texture::noise(Key::new(0)), group: group.to_owned() };
+        let pieces = ["a", "a", "a", "a", "b", "b"].map(piece);
+        let groups: Vec<String> =
+            in_turn(&pieces, Key::new(3)).iter().map(|piece| piece.group.clone()).collect();
+        for round in [0, 2] {
+            assert_ne!(groups[round], groups[round + 1], "{groups:?}");
+        }
+        assert_eq!(groups.len(), 6);
     }
 
     #[test]

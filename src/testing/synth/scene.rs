@@ -20,7 +20,7 @@ impl Mode {
     /// Videos alternate.
     #[must_use]
     pub fn of(number: u32) -> Self {
-        if number % 2 == 0 { Self::Camera } else { Self::Sprite }
+        if number.is_multiple_of(2) { Self::Camera } else { Self::Sprite }
     }
 
     /// `camera` or `sprite`.
@@ -276,7 +276,7 @@ mod tests {
         let scene = without_grain(1, 64);
         let made = frames(&scene, "speed_fast", 3);
         let still = made[0].iter().zip(&made[2]).filter(|(a, b)| a == b).count();
-        assert!(still > 64 * 64 * 3 / 2 && still < 64 * 64 * 3, "{still} values rest");
+        assert!((64 * 64 * 3 / 4..64 * 64 * 3).contains(&still), "{still} values rest");
     }
 
     /// Mean and standard deviation of a frame.
