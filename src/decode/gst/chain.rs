@@ -59,7 +59,13 @@ impl Status {
     fn new() -> Self {
         // One token is enough: it says "look again", not what happened.
         let (wake, woken) = bounded(1);
-        Self { found: Mutex::default(), building: RwLock::default(), progress: AtomicU64::new(0), wake, woken }
+        Self {
+            found: Mutex::default(),
+            building: RwLock::default(),
+            progress: AtomicU64::new(0),
+            wake,
+            woken,
+        }
     }
 
     /// What has been found so far. A panic elsewhere leaves plain data behind, so poison is ignored.
