@@ -286,6 +286,9 @@ fn take_apart(
     };
     let demux = element(name, demuxer_package(name))?;
     status.found().container = name;
+    // The pipeline may still be on its way to PLAYING on the thread that opens it. If it started the
+    // demuxer, that would stop this very thread and wait for it, while this one waits for the demuxer.
+    demux.set_locked_state(true);
     add(pipeline, &[&demux])?;
     let (weak, on_pad, hung) = (pipeline.downgrade(), Arc::clone(status), Arc::clone(tail));
     let take_pad = move |pad: &gst::Pad| {
@@ -324,7 +327,9 @@ fn take_apart(
         });
     }
     detect.link(&demux).map_err(broken)?;
-    demux.sync_state_with_parent().map_err(broken)
+    let started = demux.sync_state_with_parent().map_err(broken);
+    demux.set_locked_state(false);
+    started
 }
 
 fn demuxer_package(name: &str) -> &'static str {
