@@ -49,6 +49,11 @@ pub(super) struct Found {
 /// Shared between the streaming threads and the waiting one.
 pub(super) struct Status {
     found: Mutex<Found>,
+    /// Held while elements are added on a streaming thread; `true` once the chain is being stopped.
+    ///
+    /// Stopping holds an element's state lock and waits for the streaming thread; adding an element there
+    /// waits for that state lock. Seen to block for ever, so the two never meet.
+    closed: Mutex<bool>,
     progress: AtomicU64,
     wake: Sender<()>,
     woken: Receiver<()>,
@@ -58,12 +63,25 @@ impl Status {
     fn new() -> Self {
         // One token is enough: it says "look again", not what happened.
         let (wake, woken) = bounded(1);
-        Self { found: Mutex::default(), progress: AtomicU64::new(0), wake, woken }
+        Self { found: Mutex::default(), closed: Mutex::new(false), progress: AtomicU64::new(0), wake, woken }
     }
 
     /// What has been found so far. A panic elsewhere leaves plain data behind, so poison is ignored.
     pub fn found(&self) -> MutexGuard<'_, Found> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds elements with `build` unless the chain is being stopped.
+    fn build(&self, build: impl FnOnce() -> Result<(), Failure>) {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*closed && let Err(failure) = build() {
+            self.fail(failure);
+        }
+    }
+
+    /// From here on nothing is added.
+    fn close(&self) {
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
     /// Notes a failure; the first one stays.
@@ -144,9 +162,7 @@ impl Chain {
             let pipeline = pipeline.upgrade()?;
             let detect = values.first()?.get::<gst::Element>().ok()?;
             let caps = values.get(2)?.get::<gst::Caps>().ok()?;
-            if let Err(failure) = take_apart(&pipeline, &detect, &caps, &status, &tail) {
-                status.fail(failure);
-            }
+            status.build(|| take_apart(&pipeline, &detect, &caps, &status, &tail));
             None
         });
         if chain.pipeline.set_state(gst::State::Playing).is_err() {
@@ -168,8 +184,9 @@ impl Drop for Chain {
     fn drop(&mut self) {
         // The pad's probes hold the status: without this they would keep each other for ever.
         self.status.found().pad = None;
-        let pipeline = self.pipeline.clone();
+        let (pipeline, status) = (self.pipeline.clone(), Arc::clone(&self.status));
         let stop = move || {
+            status.close();
             // Stopping has no way to fail that anyone could act on.
             let _ = pipeline.set_state(gst::State::Null);
             if let Some(bus) = pipeline.bus() {
@@ -238,8 +255,17 @@ fn watch_bus(pipeline: &gst::Pipeline, status: &Arc<Status>) {
     let status = Arc::clone(status);
     let bus = pipeline.bus().expect("a pipeline has a bus until it is dropped");
     bus.set_sync_handler(move |_, message| {
-        if let gst::MessageView::Error(error) = message.view() {
-            status.fail(errors::translate(&error.error(), error.debug().as_deref()));
+        match message.view() {
+            gst::MessageView::Error(error) => {
+                status.fail(errors::translate(&error.error(), error.debug().as_deref()));
+            }
+            gst::MessageView::Element(element)
+                if element.structure().is_some_and(|structure| structure.name() == "redirect") =>
+            {
+                let message = "it only points to another place, which is not followed; list that file itself";
+                status.fail(Failure::new(SkipReason::UnsafeReference, message));
+            }
+            _ => {}
         }
         gst::BusSyncReply::Drop
     });
@@ -266,12 +292,10 @@ fn take_apart(
     let take_pad = move |pad: &gst::Pad| {
         let Some(pipeline) = weak.upgrade() else { return };
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-        if let Err(failure) = take_track(&pipeline, pad, &caps, &on_pad, &hung, name) {
-            on_pad.fail(failure);
-        }
+        on_pad.build(|| take_track(&pipeline, pad, &caps, &on_pad, &hung, name));
     };
     if let Some(pad) = demux.static_pad("src") {
-        // ivfparse: one track, and its caps come only with the data.
+        // ivfparse, y4mdec: one track, and its caps come only with the data.
         let seen = Mutex::new(false);
         pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
             let is_caps = info.event().is_some_and(|event| event.type_() == gst::EventType::Caps);
@@ -300,7 +324,7 @@ fn take_apart(
 
 fn demuxer_package(name: &str) -> &'static str {
     match name {
-        "tsdemux" | "mpegpsdemux" | "ivfparse" => tables::BAD,
+        "tsdemux" | "mpegpsdemux" | "ivfparse" | "y4mdec" => tables::BAD,
         "oggdemux" => tables::BASE,
         "asfdemux" => tables::UGLY,
         _ => tables::GOOD,
