@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -49,7 +49,11 @@ pub(super) struct Found {
 /// Shared between the streaming threads and the waiting one.
 pub(super) struct Status {
     found: Mutex<Found>,
-    building: RwLock<Building>,
+    /// Held while elements are added on a streaming thread; `true` once the chain is being stopped.
+    ///
+    /// Stopping holds an element's state lock and waits for the streaming thread; adding an element there
+    /// waits for that state lock. Seen to block for ever, so the two never meet.
+    closed: Mutex<bool>,
     progress: AtomicU64,
     wake: Sender<()>,
     woken: Receiver<()>,
@@ -59,18 +63,25 @@ impl Status {
     fn new() -> Self {
         // One token is enough: it says "look again", not what happened.
         let (wake, woken) = bounded(1);
-        Self {
-            found: Mutex::default(),
-            building: RwLock::default(),
-            progress: AtomicU64::new(0),
-            wake,
-            woken,
-        }
+        Self { found: Mutex::default(), closed: Mutex::new(false), progress: AtomicU64::new(0), wake, woken }
     }
 
     /// What has been found so far. A panic elsewhere leaves plain data behind, so poison is ignored.
     pub fn found(&self) -> MutexGuard<'_, Found> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds elements with `build` unless the chain is being stopped.
+    fn build(&self, build: impl FnOnce() -> Result<(), Failure>) {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*closed && let Err(failure) = build() {
+            self.fail(failure);
+        }
+    }
+
+    /// From here on nothing is added.
+    fn close(&self) {
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
     /// Notes a failure; the first one stays.
@@ -121,16 +132,6 @@ impl Status {
     }
 }
 
-/// Whether the pipeline may still be put together.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Building {
-    /// Yes; read-locked while it is being done.
-    #[default]
-    Open,
-    /// No: it is being stopped.
-    Over,
-}
-
 /// Hangs elements on the video track: gets the pipeline, the demuxer's pad and the track's caps.
 pub(super) type Tail =
     Box<dyn Fn(&gst::Pipeline, &gst::Pad, &gst::Caps, &'static str) -> Result<(), Failure> + Send + Sync>;
@@ -158,17 +159,10 @@ impl Chain {
         let (pipeline, status) = (chain.pipeline.downgrade(), Arc::clone(&chain.status));
         let tail = Arc::new(tail);
         detect.connect("have-type", false, move |values| {
-            // Held until the demuxer runs: it may deliver all that is wanted before this returns.
-            let building = status.building.read().unwrap_or_else(PoisonError::into_inner);
-            if *building == Building::Over {
-                return None;
-            }
             let pipeline = pipeline.upgrade()?;
             let detect = values.first()?.get::<gst::Element>().ok()?;
             let caps = values.get(2)?.get::<gst::Caps>().ok()?;
-            if let Err(failure) = take_apart(&pipeline, &detect, &caps, &status, &tail) {
-                status.fail(failure);
-            }
+            status.build(|| take_apart(&pipeline, &detect, &caps, &status, &tail));
             None
         });
         if chain.pipeline.set_state(gst::State::Playing).is_err() {
@@ -192,9 +186,7 @@ impl Drop for Chain {
         self.status.found().pad = None;
         let (pipeline, status) = (self.pipeline.clone(), Arc::clone(&self.status));
         let stop = move || {
-            // A short file can be read to its end before the thread that put the pipeline together has
-            // left its callback. Stopping would wait for that thread, and it for the pipeline's lock.
-            *status.building.write().unwrap_or_else(PoisonError::into_inner) = Building::Over;
+            status.close();
             // Stopping has no way to fail that anyone could act on.
             let _ = pipeline.set_state(gst::State::Null);
             if let Some(bus) = pipeline.bus() {
@@ -263,8 +255,17 @@ fn watch_bus(pipeline: &gst::Pipeline, status: &Arc<Status>) {
     let status = Arc::clone(status);
     let bus = pipeline.bus().expect("a pipeline has a bus until it is dropped");
     bus.set_sync_handler(move |_, message| {
-        if let gst::MessageView::Error(error) = message.view() {
-            status.fail(errors::translate(&error.error(), error.debug().as_deref()));
+        match message.view() {
+            gst::MessageView::Error(error) => {
+                status.fail(errors::translate(&error.error(), error.debug().as_deref()));
+            }
+            gst::MessageView::Element(element)
+                if element.structure().is_some_and(|structure| structure.name() == "redirect") =>
+            {
+                let message = "it only points to another place, which is not followed; list that file itself";
+                status.fail(Failure::new(SkipReason::UnsafeReference, message));
+            }
+            _ => {}
         }
         gst::BusSyncReply::Drop
     });
@@ -292,18 +293,12 @@ fn take_apart(
     add(pipeline, &[&demux])?;
     let (weak, on_pad, hung) = (pipeline.downgrade(), Arc::clone(status), Arc::clone(tail));
     let take_pad = move |pad: &gst::Pad| {
-        let building = on_pad.building.read().unwrap_or_else(PoisonError::into_inner);
-        if *building == Building::Over {
-            return;
-        }
         let Some(pipeline) = weak.upgrade() else { return };
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-        if let Err(failure) = take_track(&pipeline, pad, &caps, &on_pad, &hung, name) {
-            on_pad.fail(failure);
-        }
+        on_pad.build(|| take_track(&pipeline, pad, &caps, &on_pad, &hung, name));
     };
     if let Some(pad) = demux.static_pad("src") {
-        // ivfparse: one track, and its caps come only with the data.
+        // ivfparse, y4mdec: one track, and its caps come only with the data.
         let seen = Mutex::new(false);
         pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
             let is_caps = info.event().is_some_and(|event| event.type_() == gst::EventType::Caps);
@@ -334,7 +329,7 @@ fn take_apart(
 
 fn demuxer_package(name: &str) -> &'static str {
     match name {
-        "tsdemux" | "mpegpsdemux" | "ivfparse" => tables::BAD,
+        "tsdemux" | "mpegpsdemux" | "ivfparse" | "y4mdec" => tables::BAD,
         "oggdemux" => tables::BASE,
         "asfdemux" => tables::UGLY,
         _ => tables::GOOD,
