@@ -78,6 +78,6 @@ pub fn main(args: &Args) -> ExitCode {
         }
     }
     let (videos, classes) = ((args.train + args.test) as usize * args.classes.len(), args.classes.len());
-    println!("corpus {}: {videos} videos, {classes} classes", args.out.display());
+    super::say(&format!("corpus {}: {videos} videos, {classes} classes", args.out.display()));
     ExitCode::SUCCESS
 }
