@@ -1,7 +1,8 @@
 //! One step of VTDL on a CPU: three forward passes, one backward, optimiser, momentum network and bank,
 //! for the small encoders that a demo can afford. 16 clips of 8 frames.
 //!
-//! Run with `cargo bench --bench train`; `THREADS=1` limits libtorch.
+//! Run with `cargo bench --bench train`. `THREADS=1` limits libtorch and is the one to compare by: with
+//! two threads and anything else running, OpenMP's spinning is what is measured.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

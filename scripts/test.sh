@@ -33,8 +33,8 @@ total() {
     grep -E '^test result: ' "$log" | grep -oE "[0-9]+ $1" | awk '{ sum += $1 } END { print sum + 0 }'
 }
 
-# Two kinds of tests may print: a line of its own, and one behind the harness's `test name ... `.
-skips=$(grep -oE 'SKIPPED: .+: .+' "$log" || true)
+# It may stand behind the harness's `test name ... `.
+skips=$(grep -oE 'SKIPPED:? .+' "$log" || true)
 skipped=$(printf '%s' "$skips" | grep -c . || true)
 passed=$(($(total passed) - skipped))
 failed=$(total failed)

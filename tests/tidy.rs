@@ -79,7 +79,7 @@ impl Text {
 
     /// Number of the line from which on code only runs in tests. Tests stand at the end of a file.
     fn tests_begin(&self) -> usize {
-        let is_test_file = self.path.starts_with("tests/") || self.path.ends_with("/tests.rs");
+        let is_test_file = self.path.contains("tests/") || self.path.ends_with("tests.rs");
         let mark = self.text.lines().position(|line| line.trim() == "#[cfg(test)]");
         if is_test_file { 0 } else { mark.unwrap_or(usize::MAX) }
     }

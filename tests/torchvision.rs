@@ -41,7 +41,7 @@ fn trained(encoder: &str, dir: &Path) -> Box<dyn Sink> {
             views: VIEWS.map(|name| (name.into(), SHAPE)).to_vec(),
             banks: BTreeMap::from([("keys".to_owned(), bank)]),
             device: "cpu".to_owned(),
-            threads: 2,
+            threads: 1,
         })
         .unwrap();
     let slot = |slot| SlotInfo { slot, attempt: 0, segment: SegmentId(slot.into()), frames: Vec::new() };
@@ -60,7 +60,7 @@ fn torchvision_loads_our_weights_strictly_and_computes_our_features() {
         let exported = dir.path().join("exported/encoder.safetensors");
         std::fs::copy(exported, dir.path().join(format!("{encoder}.safetensors"))).unwrap();
         let clips = view("clip", 2);
-        let features = reelflow::train::embedder(&parts, 2, "cpu", true).unwrap().embed(&clips).unwrap();
+        let features = reelflow::train::embedder(&parts, 1, "cpu", true).unwrap().embed(&clips).unwrap();
         let [c, t, h, w] = SHAPE;
         let example = Blocks::from([
             ("clip".to_owned(), Block::f32(&[2, c, t, h, w], &clips.pixels)),

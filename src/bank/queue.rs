@@ -287,5 +287,4 @@ fn first_row(init: BankInit, dim: usize, key: Key, row: usize) -> Vec<f32> {
 }
 
 #[cfg(test)]
-#[path = "queue_tests.rs"]
 mod tests;

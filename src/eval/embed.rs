@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reelflow_api::error::{Skip, StageError};
-use reelflow_api::item::{Segment, SegmentId};
+use reelflow_api::item::{Media, Origin, Segment, SegmentId};
 use reelflow_api::stage::{Candidate, Listing, OnError, Source};
 
 use super::Embedded;
@@ -95,12 +95,16 @@ impl Source for Only<'_> {
         if let Some(only) = self.only {
             let named = |path: &Path| path.to_string_lossy().contains(only);
             listing.candidates.retain(|Candidate { origin, .. }| match origin {
-                reelflow_api::item::Origin::File(path) => named(path),
-                reelflow_api::item::Origin::Pattern { .. } => false,
+                Origin::File(path) => named(path),
+                Origin::Pattern { .. } => false,
             });
             listing.skipped.retain(|skip| named(&skip.file));
         }
         Ok(listing)
+    }
+
+    fn describe(&self, origin: &Origin) -> Option<Media> {
+        self.source.describe(origin)
     }
 
     fn segment_secs(&self) -> Option<f64> {

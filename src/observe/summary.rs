@@ -189,7 +189,9 @@ impl Summary {
         match self.ending {
             Ending::Finished => {}
             Ending::Stopped if self.checkpoint.is_none() => {}
-            Ending::Stopped | Ending::Failed => next.push(format!("reelflow run {pipeline} --resume")),
+            Ending::Stopped | Ending::Failed => {
+                next.push(format!("reelflow run {pipeline} --out {run_dir} --resume"));
+            }
         }
         if self.learnt.first_loss.is_some() {
             if self.checkpoint.is_some() {
@@ -269,7 +271,11 @@ mod tests {
     #[test]
     fn a_run_that_can_go_on_says_how() {
         let stopped = Summary { ending: Ending::Stopped, ..summary() };
-        assert!(stopped.to_text().contains("next      reelflow run pipelines/demo.toml --resume\n"));
+        assert!(
+            stopped
+                .to_text()
+                .contains("next      reelflow run pipelines/demo.toml --out 'runs/my demo' --resume\n")
+        );
         assert!(!summary().to_text().contains("--resume"));
     }
 

@@ -4,9 +4,17 @@
 //! of the catalogue is that of the source ids and paths, never that of the file system.
 
 pub mod catalogue;
+#[cfg(feature = "gst")]
+pub mod files;
+#[cfg(feature = "gst")]
+pub mod list;
 pub mod pattern;
 
 use reelflow_api::spec::Spec;
 
 /// In the order the manual lists them.
-pub const ALL: &[&Spec] = &[&pattern::SPEC];
+pub const ALL: &[&Spec] = &[
+    #[cfg(feature = "gst")]
+    &files::SPEC,
+    &pattern::SPEC,
+];

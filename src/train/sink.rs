@@ -108,6 +108,9 @@ impl Trainer {
             banks.insert(id.clone(), Bank::open(&id, bank, key)?);
         }
         let device = device::find(&context.id, &context.device)?;
+        // More threads than free cores are far slower, not a little: libtorch's OpenMP threads spin at each
+        // barrier. Measured with both cores of a machine busy elsewhere: 106 ms a step with one thread,
+        // 1,500 ms with two, 146 ms with two under `OMP_WAIT_POLICY=passive` (`benches/train.rs`).
         tch::set_num_threads(context.threads.max(1) as i32);
         let first_weights = context.key.part("first_weights");
         let architecture = settings.encoder.architecture();
@@ -275,5 +278,4 @@ fn clip_shape(context: &SinkContext, task: &dyn Pretext) -> Result<[usize; 4], S
 }
 
 #[cfg(test)]
-#[path = "sink_tests.rs"]
 mod tests;

@@ -199,14 +199,39 @@ pub fn schema_of<S: Settings>() -> Schema {
 }
 
 /// The name in `names` that `word` was probably meant to be: at most a third of it, and at least one
-/// letter, may be wrong.
+/// letter, may be wrong; or it is the beginning of just one name (`warmup` of `warmup_steps`).
 #[must_use]
 pub fn nearest<'n>(word: &str, names: &[&'n str]) -> Option<&'n str> {
     let allowed = (word.chars().count() / 3).max(1);
-    names
+    let near = names
         .iter()
         .map(|name| (strsim::damerau_levenshtein(word, name), *name))
         .filter(|(distance, _)| *distance <= allowed)
-        .min()
-        .map(|(_, name)| name)
+        .min();
+    let mut longer = names.iter().filter(|name| word.len() >= 3 && name.starts_with(word));
+    match (near, longer.next(), longer.next()) {
+        (Some((_, name)), _, _) => Some(name),
+        (None, Some(name), None) => Some(name),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn a_third_of_a_word_may_be_wrong() {
+        assert_eq!(nearest("strid", &["stride", "frames"]), Some("stride"));
+        assert_eq!(nearest("fraems", &["stride", "frames"]), Some("frames"));
+        assert_eq!(nearest("pictures", &["stride", "frames"]), None);
+        assert_eq!(nearest("q", &["p"]), Some("p"));
+    }
+
+    #[test]
+    fn the_beginning_of_one_name_is_enough() {
+        assert_eq!(nearest("warmup", &["warmup_steps", "floor"]), Some("warmup_steps"));
+        assert_eq!(nearest("stride", &["stride_ms", "stride_max_ms"]), None);
+        assert_eq!(nearest("st", &["stride_long"]), None);
+    }
 }

@@ -89,5 +89,4 @@ pub(crate) fn loss(
 }
 
 #[cfg(test)]
-#[path = "nce_tests.rs"]
 mod tests;

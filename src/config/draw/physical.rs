@@ -29,7 +29,12 @@ pub fn physical(plan: &Plan) -> Drawing {
         if matches!(node.stage, Stage::Batch(_)) {
             sketch.exchange(plan, &node.inputs[0], &node.id);
         }
-        let at = sketch.add(parameters.shape(node));
+        let mut shape = parameters.shape(node);
+        if let Stage::Bank(settings) = &node.stage {
+            // The trainer asks, but each shard is owned by a thread of its own.
+            shape.lines.push(format!("{} shards, a thread each", settings.shards));
+        }
+        let at = sketch.add(shape);
         for input in &node.inputs {
             sketch.enter(plan, input, at);
         }
@@ -59,7 +64,8 @@ pub fn physical(plan: &Plan) -> Drawing {
     });
     let banks = (0..drawing.shapes.len()).filter(|index| drawing.shapes[*index].hung_on.is_some());
     in_trainer.extend(banks);
-    drawing.frames.push(Frame { title: format!("trainer thread, {}", plan.run.device), shapes: in_trainer });
+    let title = format!("trainer thread, device {}", plan.run.device);
+    drawing.frames.push(Frame { title, shapes: in_trainer });
     drawing
 }
 
