@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -49,11 +49,7 @@ pub(super) struct Found {
 /// Shared between the streaming threads and the waiting one.
 pub(super) struct Status {
     found: Mutex<Found>,
-    /// Held while elements are added on a streaming thread; `true` once the chain is being stopped.
-    ///
-    /// Stopping holds an element's state lock and waits for the streaming thread; adding an element there
-    /// waits for that state lock. Seen to block for ever, so the two never meet.
-    closed: Mutex<bool>,
+    building: RwLock<Building>,
     progress: AtomicU64,
     wake: Sender<()>,
     woken: Receiver<()>,
@@ -63,25 +59,18 @@ impl Status {
     fn new() -> Self {
         // One token is enough: it says "look again", not what happened.
         let (wake, woken) = bounded(1);
-        Self { found: Mutex::default(), closed: Mutex::new(false), progress: AtomicU64::new(0), wake, woken }
+        Self {
+            found: Mutex::default(),
+            building: RwLock::default(),
+            progress: AtomicU64::new(0),
+            wake,
+            woken,
+        }
     }
 
     /// What has been found so far. A panic elsewhere leaves plain data behind, so poison is ignored.
     pub fn found(&self) -> MutexGuard<'_, Found> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds elements with `build` unless the chain is being stopped.
-    fn build(&self, build: impl FnOnce() -> Result<(), Failure>) {
-        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*closed && let Err(failure) = build() {
-            self.fail(failure);
-        }
-    }
-
-    /// From here on nothing is added.
-    fn close(&self) {
-        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
     /// Notes a failure; the first one stays.
@@ -132,6 +121,16 @@ impl Status {
     }
 }
 
+/// Whether the pipeline may still be put together.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Building {
+    /// Yes; read-locked while it is being done.
+    #[default]
+    Open,
+    /// No: it is being stopped.
+    Over,
+}
+
 /// Hangs elements on the video track: gets the pipeline, the demuxer's pad and the track's caps.
 pub(super) type Tail =
     Box<dyn Fn(&gst::Pipeline, &gst::Pad, &gst::Caps, &'static str) -> Result<(), Failure> + Send + Sync>;
@@ -159,10 +158,17 @@ impl Chain {
         let (pipeline, status) = (chain.pipeline.downgrade(), Arc::clone(&chain.status));
         let tail = Arc::new(tail);
         detect.connect("have-type", false, move |values| {
+            // Held until the demuxer runs: it may deliver all that is wanted before this returns.
+            let building = status.building.read().unwrap_or_else(PoisonError::into_inner);
+            if *building == Building::Over {
+                return None;
+            }
             let pipeline = pipeline.upgrade()?;
             let detect = values.first()?.get::<gst::Element>().ok()?;
             let caps = values.get(2)?.get::<gst::Caps>().ok()?;
-            status.build(|| take_apart(&pipeline, &detect, &caps, &status, &tail));
+            if let Err(failure) = take_apart(&pipeline, &detect, &caps, &status, &tail) {
+                status.fail(failure);
+            }
             None
         });
         if chain.pipeline.set_state(gst::State::Playing).is_err() {
@@ -186,7 +192,9 @@ impl Drop for Chain {
         self.status.found().pad = None;
         let (pipeline, status) = (self.pipeline.clone(), Arc::clone(&self.status));
         let stop = move || {
-            status.close();
+            // A short file can be read to its end before the thread that put the pipeline together has
+            // left its callback. Stopping would wait for that thread, and it for the pipeline's lock.
+            *status.building.write().unwrap_or_else(PoisonError::into_inner) = Building::Over;
             // Stopping has no way to fail that anyone could act on.
             let _ = pipeline.set_state(gst::State::Null);
             if let Some(bus) = pipeline.bus() {
@@ -293,9 +301,15 @@ fn take_apart(
     add(pipeline, &[&demux])?;
     let (weak, on_pad, hung) = (pipeline.downgrade(), Arc::clone(status), Arc::clone(tail));
     let take_pad = move |pad: &gst::Pad| {
+        let building = on_pad.building.read().unwrap_or_else(PoisonError::into_inner);
+        if *building == Building::Over {
+            return;
+        }
         let Some(pipeline) = weak.upgrade() else { return };
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-        on_pad.build(|| take_track(&pipeline, pad, &caps, &on_pad, &hung, name));
+        if let Err(failure) = take_track(&pipeline, pad, &caps, &on_pad, &hung, name) {
+            on_pad.fail(failure);
+        }
     };
     if let Some(pad) = demux.static_pad("src") {
         // ivfparse, y4mdec: one track, and its caps come only with the data.
