@@ -35,7 +35,7 @@ pub fn main(args: &Args) -> ExitCode {
     for file in &args.files {
         match (config::load_file(file, &args.set), args.format) {
             (Ok(_), Format::Json) => {}
-            (Ok(plan), _) => println!("ok: {} ({} stages)", file.display(), plan.nodes.len()),
+            (Ok(plan), _) => super::say(&format!("ok: {} ({} stages)", file.display(), plan.nodes.len())),
             (Err(report), format) => {
                 exit = match format {
                     Format::Human => report.refuse(),

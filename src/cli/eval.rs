@@ -81,7 +81,7 @@ const BATCH: u32 = 16;
 pub fn main(args: &Args) -> ExitCode {
     match report(args) {
         Ok(text) => {
-            println!("{text}");
+            super::say(&text);
             ExitCode::SUCCESS
         }
         Err(error) => {

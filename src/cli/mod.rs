@@ -10,6 +10,7 @@ pub mod run;
 #[cfg(feature = "gst")]
 pub mod synth;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +41,11 @@ enum Command {
     Synth(synth::Args),
     /// Says whether this machine has what reelflow needs.
     Doctor(doctor::Args),
+}
+
+/// Prints a result line. A reader that has gone away (`| head -1`) has what it wanted: no error.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
 /// Runs the command line; the exit code is that of RELIABILITY: 0, 1, 2, 69, 74, 75, 78.

@@ -112,10 +112,10 @@ fn tell(args: &Args, outcome: &Outcome) -> ExitCode {
         eprintln!("{}", outcome.summary.to_text());
     }
     if let Some(SummaryFormat::Json) = args.summary {
-        println!("{}", outcome.summary.to_json());
+        super::say(&outcome.summary.to_json().to_string());
     }
     for line in &outcome.results {
-        println!("{line}");
+        super::say(line);
     }
     ExitCode::SUCCESS
 }

@@ -435,8 +435,7 @@ fn names_and_ends_are_checked() {
 
 #[test]
 fn several_syntax_errors_are_found_and_the_rest_is_still_judged() {
-    let text =
-        GOOD.replace("rows = 64", "rows = = 64").replace("size = 4", "size = @").replace("frames", "frames");
+    let text = GOOD.replace("rows = 64", "rows = = 64").replace("size = 4", "size = @");
     let text = text.replace("segment_secs", "segment_sec");
     let found = refused(&text, &[]);
     assert!(found.iter().filter(|line| line.ends_with("P001")).count() >= 2, "{found:?}");

@@ -132,7 +132,7 @@ impl Recipe {
             ("operators", stage(vec![(SAMPLER, sampler), ("views", augment), ("batch", batch)])),
             ("sinks", stage(vec![("embeddings", sink)])),
         ]);
-        pipeline.to_string()
+        toml::to_string(&pipeline).expect("plain tables are TOML")
     }
 }
 

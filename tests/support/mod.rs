@@ -30,7 +30,7 @@ pub fn run(pipeline: &Path, out: &Path, args: &[String]) -> Trace {
     trace(&output, out)
 }
 
-/// Starts a run without waiting for it.
+/// Starts a run; the caller waits for it.
 pub fn start(pipeline: &Path, out: &Path, args: &[String]) -> Child {
     command(pipeline, out, args)
         .stdout(Stdio::piped())

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -49,6 +49,7 @@ pub(super) struct Found {
 /// Shared between the streaming threads and the waiting one.
 pub(super) struct Status {
     found: Mutex<Found>,
+    building: RwLock<Building>,
     progress: AtomicU64,
     wake: Sender<()>,
     woken: Receiver<()>,
@@ -58,7 +59,13 @@ impl Status {
     fn new() -> Self {
         // One token is enough: it says "look again", not what happened.
         let (wake, woken) = bounded(1);
-        Self { found: Mutex::default(), progress: AtomicU64::new(0), wake, woken }
+        Self {
+            found: Mutex::default(),
+            building: RwLock::default(),
+            progress: AtomicU64::new(0),
+            wake,
+            woken,
+        }
     }
 
     /// What has been found so far. A panic elsewhere leaves plain data behind, so poison is ignored.
@@ -114,6 +121,16 @@ impl Status {
     }
 }
 
+/// Whether the pipeline may still be put together.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Building {
+    /// Yes; read-locked while it is being done.
+    #[default]
+    Open,
+    /// No: it is being stopped.
+    Over,
+}
+
 /// Hangs elements on the video track: gets the pipeline, the demuxer's pad and the track's caps.
 pub(super) type Tail =
     Box<dyn Fn(&gst::Pipeline, &gst::Pad, &gst::Caps, &'static str) -> Result<(), Failure> + Send + Sync>;
@@ -141,6 +158,11 @@ impl Chain {
         let (pipeline, status) = (chain.pipeline.downgrade(), Arc::clone(&chain.status));
         let tail = Arc::new(tail);
         detect.connect("have-type", false, move |values| {
+            // Held until the demuxer runs: it may deliver all that is wanted before this returns.
+            let building = status.building.read().unwrap_or_else(PoisonError::into_inner);
+            if *building == Building::Over {
+                return None;
+            }
             let pipeline = pipeline.upgrade()?;
             let detect = values.first()?.get::<gst::Element>().ok()?;
             let caps = values.get(2)?.get::<gst::Caps>().ok()?;
@@ -168,8 +190,11 @@ impl Drop for Chain {
     fn drop(&mut self) {
         // The pad's probes hold the status: without this they would keep each other for ever.
         self.status.found().pad = None;
-        let pipeline = self.pipeline.clone();
+        let (pipeline, status) = (self.pipeline.clone(), Arc::clone(&self.status));
         let stop = move || {
+            // A short file can be read to its end before the thread that put the pipeline together has
+            // left its callback. Stopping would wait for that thread, and it for the pipeline's lock.
+            *status.building.write().unwrap_or_else(PoisonError::into_inner) = Building::Over;
             // Stopping has no way to fail that anyone could act on.
             let _ = pipeline.set_state(gst::State::Null);
             if let Some(bus) = pipeline.bus() {
@@ -238,8 +263,17 @@ fn watch_bus(pipeline: &gst::Pipeline, status: &Arc<Status>) {
     let status = Arc::clone(status);
     let bus = pipeline.bus().expect("a pipeline has a bus until it is dropped");
     bus.set_sync_handler(move |_, message| {
-        if let gst::MessageView::Error(error) = message.view() {
-            status.fail(errors::translate(&error.error(), error.debug().as_deref()));
+        match message.view() {
+            gst::MessageView::Error(error) => {
+                status.fail(errors::translate(&error.error(), error.debug().as_deref()));
+            }
+            gst::MessageView::Element(element)
+                if element.structure().is_some_and(|structure| structure.name() == "redirect") =>
+            {
+                let message = "it only points to another place, which is not followed; list that file itself";
+                status.fail(Failure::new(SkipReason::UnsafeReference, message));
+            }
+            _ => {}
         }
         gst::BusSyncReply::Drop
     });
@@ -261,9 +295,16 @@ fn take_apart(
     };
     let demux = element(name, demuxer_package(name))?;
     status.found().container = name;
+    // The pipeline may still be on its way to PLAYING on the thread that opens it. If it started the
+    // demuxer, that would stop this very thread and wait for it, while this one waits for the demuxer.
+    demux.set_locked_state(true);
     add(pipeline, &[&demux])?;
     let (weak, on_pad, hung) = (pipeline.downgrade(), Arc::clone(status), Arc::clone(tail));
     let take_pad = move |pad: &gst::Pad| {
+        let building = on_pad.building.read().unwrap_or_else(PoisonError::into_inner);
+        if *building == Building::Over {
+            return;
+        }
         let Some(pipeline) = weak.upgrade() else { return };
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         if let Err(failure) = take_track(&pipeline, pad, &caps, &on_pad, &hung, name) {
@@ -271,7 +312,7 @@ fn take_apart(
         }
     };
     if let Some(pad) = demux.static_pad("src") {
-        // ivfparse: one track, and its caps come only with the data.
+        // ivfparse, y4mdec: one track, and its caps come only with the data.
         let seen = Mutex::new(false);
         pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
             let is_caps = info.event().is_some_and(|event| event.type_() == gst::EventType::Caps);
@@ -295,12 +336,14 @@ fn take_apart(
         });
     }
     detect.link(&demux).map_err(broken)?;
-    demux.sync_state_with_parent().map_err(broken)
+    let started = demux.sync_state_with_parent().map_err(broken);
+    demux.set_locked_state(false);
+    started
 }
 
 fn demuxer_package(name: &str) -> &'static str {
     match name {
-        "tsdemux" | "mpegpsdemux" | "ivfparse" => tables::BAD,
+        "tsdemux" | "mpegpsdemux" | "ivfparse" | "y4mdec" => tables::BAD,
         "oggdemux" => tables::BASE,
         "asfdemux" => tables::UGLY,
         _ => tables::GOOD,

@@ -119,14 +119,14 @@ impl Gate {
     }
 
     /// Puts the gate on the pad that gives decoded pictures.
-    pub fn guard(&self, pad: &gst::Pad, status: &Arc<Status>) {
+    pub fn guard(&self, pad: &gst::Pad, clock: Clock, status: &Arc<Status>) {
         let (gate, status) = (self.clone(), Arc::clone(status));
         let mask =
             gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH;
         pad.add_probe(mask, move |_, info| match &info.data {
             Some(gst::PadProbeData::Buffer(buffer)) => {
                 status.advance();
-                if gate.passes(buffer) { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Drop }
+                if gate.passes(buffer, clock) { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Drop }
             }
             Some(gst::PadProbeData::Event(event)) => {
                 gate.listen(event, &status);
@@ -136,14 +136,14 @@ impl Gate {
         });
     }
 
-    fn passes(&self, buffer: &gst::Buffer) -> bool {
+    fn passes(&self, buffer: &gst::Buffer, clock: Clock) -> bool {
         if buffer.flags().contains(gst::BufferFlags::CORRUPTED) {
             return false;
         }
         let mut state = self.state();
         let count = state.count;
         state.count += 1;
-        let time = state.segment.as_ref().and_then(|segment| stream_time(segment, buffer));
+        let time = clock.time(state.segment.as_ref(), buffer);
         if let Some(seen) = &mut state.seen {
             seen.push(time);
         }
@@ -176,19 +176,40 @@ impl Gate {
     }
 }
 
-/// Presentation time of `buffer` in stream time, nanoseconds; `None` outside the segment.
-///
-/// Buffer times are not stream times: with B-frames an mp4's first picture has a time above 0, and its
-/// edit list, which takes that off, is in the segment. A picture over the segment's edge counts from the
-/// edge on, which is what GStreamer's decoders make of it.
-pub(super) fn stream_time(
-    segment: &gst::FormattedSegment<gst::ClockTime>,
-    buffer: &gst::BufferRef,
-) -> Option<u64> {
-    let start = buffer.pts()?;
-    let stop = buffer.duration().map(|duration| start + duration);
-    let (start, _) = segment.clip(start, stop)?;
-    segment.to_stream_time(start?).map(gst::ClockTime::nseconds)
+/// How the time of a picture is read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Clock {
+    /// Stream time. Buffer times are not stream times: with B-frames an mp4's first picture has a time
+    /// above 0, and its edit list, which takes that off, is in the segment.
+    Stream,
+    /// The time stored in the file. Matroska has no edit lists, and `matroskademux` changes the origin of
+    /// stream time on the way when sound starts before the pictures (GStreamer 1.22).
+    Stored,
+}
+
+impl Clock {
+    /// The clock for files of this demuxer.
+    pub fn of(container: &str) -> Self {
+        if container == "matroskademux" { Self::Stored } else { Self::Stream }
+    }
+
+    /// Presentation time of `buffer` in nanoseconds; `None` outside the segment or without a time.
+    ///
+    /// A picture over the segment's edge counts from the edge on, which is what GStreamer's decoders make
+    /// of it.
+    pub fn time(
+        self,
+        segment: Option<&gst::FormattedSegment<gst::ClockTime>>,
+        buffer: &gst::BufferRef,
+    ) -> Option<u64> {
+        let start = buffer.pts()?;
+        if self == Self::Stored {
+            return Some(start.nseconds());
+        }
+        let stop = buffer.duration().map(|duration| start + duration);
+        let (start, _) = segment?.clip(start, stop)?;
+        segment?.to_stream_time(start?).map(gst::ClockTime::nseconds)
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use reelflow_api::error::SkipReason;
 use reelflow_api::item::{Media, Origin};
 
 use super::chain::{self, Chain, add, broken, element};
-use super::gate::{Gate, Mark, stream_time};
+use super::gate::{Clock, Gate, Mark};
 use super::reader::open_decoding;
 use super::tables;
 use crate::decode::Failure;
@@ -166,7 +166,7 @@ fn by_access_units(path: &Path, bytes: u64) -> Result<Option<Pass>, Failure> {
             end.set_property("async", false);
             add(pipeline, &[&end])?;
             let input = end.static_pad("sink").expect("a sink has a sink pad");
-            collect(&input, is_vp8(caps), &collected, &of_tail);
+            collect(&input, caps, Clock::of(container), &collected, &of_tail);
             end.sync_state_with_parent().map_err(broken)?;
             pad.link(&input).map_err(|error| broken(format!("{error:?}")))?;
             Ok(())
@@ -182,12 +182,15 @@ fn by_access_units(path: &Path, bytes: u64) -> Result<Option<Pass>, Failure> {
     Ok(Some(Pass { times, keys, stated, ..pass(path, bytes, &chain) }))
 }
 
-fn is_vp8(caps: &gst::CapsRef) -> bool {
-    caps.structure(0).is_some_and(|structure| structure.name() == "video/x-vp8")
-}
-
 /// Notes every access unit that reaches `pad`.
-fn collect(pad: &gst::Pad, is_vp8: bool, units: &Arc<Mutex<Vec<Unit>>>, status: &Arc<chain::Status>) {
+fn collect(
+    pad: &gst::Pad,
+    caps: &gst::CapsRef,
+    clock: Clock,
+    units: &Arc<Mutex<Vec<Unit>>>,
+    status: &Arc<chain::Status>,
+) {
+    let is_vp8 = caps.structure(0).is_some_and(|structure| structure.name() == "video/x-vp8");
     let (units, status) = (Arc::clone(units), Arc::clone(status));
     let segment = Mutex::new(None);
     let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
@@ -197,7 +200,7 @@ fn collect(pad: &gst::Pad, is_vp8: bool, units: &Arc<Mutex<Vec<Unit>>>, status: 
                 let segment = segment.lock().unwrap_or_else(PoisonError::into_inner);
                 let flags = buffer.flags();
                 if !(is_vp8 && is_hidden_vp8(buffer)) {
-                    let time = segment.as_ref().and_then(|segment| stream_time(segment, buffer));
+                    let time = clock.time(segment.as_ref(), buffer);
                     units.lock().unwrap_or_else(PoisonError::into_inner).push(Unit {
                         time,
                         is_key: !flags.contains(gst::BufferFlags::DELTA_UNIT),

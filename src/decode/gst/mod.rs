@@ -6,6 +6,7 @@
 
 mod chain;
 mod doctor;
+mod encode;
 mod errors;
 mod gate;
 mod index;
@@ -22,6 +23,7 @@ use reelflow_api::error::SkipReason;
 use super::Failure;
 
 pub use doctor::doctor;
+pub use encode::Encoder;
 pub use index::probe;
 pub use reader::FileDecoder;
 

@@ -13,7 +13,7 @@ use reelflow_api::error::SkipReason;
 use reelflow_api::item::{Frame, Media, Origin};
 
 use super::chain::{self, Chain, add, broken, element};
-use super::gate::{Gate, Mark, Wanted};
+use super::gate::{Clock, Gate, Mark, Wanted};
 use super::{picture, tables};
 use crate::decode::plan::{Run, runs, worth_skipping};
 use crate::decode::{Decoder, Failure};
@@ -211,7 +211,9 @@ pub(super) fn open_decoding(path: &Path, gate: &Gate) -> Result<(Chain, AppSink)
         status,
         Box::new(move |pipeline, pad, caps, container| {
             let end = end.upcast_ref::<gst::Element>();
-            hang_decoder(pipeline, pad, caps, container, end, |pad| gate.guard(pad, &of_tail))
+            hang_decoder(pipeline, pad, caps, container, end, |pad| {
+                gate.guard(pad, Clock::of(container), &of_tail)
+            })
         }),
     )?;
     Ok((chain, sink))

@@ -43,6 +43,7 @@ pub(super) fn container(caps: &gst::CapsRef) -> Container {
         "video/x-flv" => Container::Demux("flvdemux"),
         "video/x-ms-asf" => Container::Demux("asfdemux"),
         "video/x-ivf" => Container::Demux("ivfparse"),
+        "application/x-yuv4mpeg" => Container::Demux("y4mdec"),
         "video/x-h264" | "video/x-h265" | "video/mpeg" => Container::Bare,
         _ if name.starts_with("audio/") => Container::Refused(no_video(name)),
         _ if name.starts_with("image/") => Container::Refused(Failure::new(
