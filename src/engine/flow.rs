@@ -119,6 +119,15 @@ impl Flow {
     }
 }
 
+impl Drop for Flow {
+    /// Without this a flow that is dropped on the way out of a panic would wait for workers that wait for
+    /// credit.
+    fn drop(&mut self) {
+        self.shared.stop();
+        self.waker.wake();
+    }
+}
+
 /// One worker's life: build, step until all is done, and leave early if anything fails anywhere.
 fn work(
     worker: &mut Worker,
