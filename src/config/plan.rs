@@ -39,7 +39,7 @@ pub struct Node {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunSettings {
-    /// Folder of the run; `runs/NAME` if not given.
+    /// Folder of the run. If not given, `runs/NAME`, and `runs/NAME-2` and so on beside earlier runs.
     pub out: Option<PathBuf>,
     /// Root of all chance.
     pub seed: u64,

@@ -86,12 +86,6 @@ impl Flow {
         self.waker.wake();
     }
 
-    /// Steps that are complete and wait.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.queue.len()
-    }
-
     /// Lets the flow drain and waits for its threads.
     ///
     /// # Errors

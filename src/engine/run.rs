@@ -1,7 +1,7 @@
 //! A checked plan from first scan to closing summary.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::checkpoint::{self, Checkpoint, Manifest};
 use super::driver::{self, Driver, OpenSink};
 use super::flow::Flow;
 use super::layout::{Layout, Parts, SinkEntry};
-use super::run_dir::{RunDir, Start};
+use super::run_dir::{self, RunDir, Start};
 use crate::config::{Plan, RunSettings};
 use crate::edge::signal::Stop;
 use crate::edge::threads;
@@ -63,9 +63,11 @@ pub fn run(plan: Plan, options: Options) -> Result<Outcome, StageError> {
 
 fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     let resolved = plan.resolved.clone();
+    let default = Path::new("runs").join(&plan.name);
     let parts = Parts::of(plan);
     let settings = parts.run.clone();
     let out = settings.out.clone().ok_or_else(|| StageError::refused("run", "`run.out` names no folder"))?;
+    let out = if out == default { run_dir::choose(&default, options.start) } else { out };
     let dir = RunDir::enter(&out, options.start)?;
     let resume_point = match options.start {
         Start::Resume => dir.resume_point(&resolved)?,

@@ -55,6 +55,21 @@ const FREE_TO_CHANGE: [&str; 9] = [
     "run.threads",
 ];
 
+/// The folder of a run that names none: `default` (`runs/NAME`), or `runs/NAME-2` and so on where earlier
+/// runs of that name lie. A fresh run takes the first free one, the others the newest that is used.
+#[must_use]
+pub fn choose(default: &Path, start: Start) -> PathBuf {
+    let numbered = |number: u32| match number {
+        0 | 1 => default.to_owned(),
+        number => PathBuf::from(format!("{}-{number}", default.display())),
+    };
+    let free = (1..u32::MAX).find(|number| !numbered(*number).join(CONFIG).exists()).unwrap_or(1);
+    match start {
+        Start::Fresh => numbered(free),
+        Start::Overwrite | Start::Resume => numbered(free - 1),
+    }
+}
+
 impl RunDir {
     /// Makes or enters `path` and takes its lock.
     ///
@@ -183,6 +198,19 @@ mod tests {
         drop(RunDir::enter(dir.path(), Start::Overwrite).unwrap());
         assert!(!dir.path().join(CONFIG).exists());
         assert!(dir.path().join("mine.txt").exists());
+    }
+
+    #[test]
+    fn a_run_that_names_no_folder_never_meets_an_earlier_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let default = dir.path().join("digest");
+        for name in ["digest", "digest-2", "digest-3"] {
+            let path = choose(&default, Start::Fresh);
+            assert_eq!(path, dir.path().join(name));
+            RunDir::enter(&path, Start::Fresh).unwrap().write_config("version = 1").unwrap();
+            assert_eq!(choose(&default, Start::Resume), path);
+            assert_eq!(choose(&default, Start::Overwrite), path);
+        }
     }
 
     #[test]
