@@ -3,11 +3,13 @@
 //! `cargo bench --no-default-features --bench augment`. The clip is 16 frames of 320x240, the view 112x112.
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use reelflow::augment::{stage, tca};
-use reelflow_api::item::{Batch, Clip, Colour, Frame, Media, Orientation, Origin, SegmentId, SlotInfo};
+use reelflow_api::item::{
+    Batch, ClipPlan, Colour, Media, Orientation, Origin, Picture, SegmentId, SlotInfo, View,
+};
+use reelflow_api::pixels::Pixels;
 use reelflow_api::rng::Key;
 use reelflow_api::spec::{Spec, Table};
 use reelflow_api::stage::{Augment, Stage};
@@ -33,13 +35,13 @@ fn augment(steps: &str) -> Box<dyn Augment> {
     stage
 }
 
-fn clip() -> (Clip, Media) {
+fn clip() -> (Vec<Picture>, Media) {
     let mut rng = Key::new(1).rng();
-    let mut frame = |time| {
+    let mut picture = |time| {
         let planes = (0..WIDTH * HEIGHT * 3 / 2).map(|_| 16 + rng.below(200) as u8).collect();
-        Arc::new(Frame { time, width: WIDTH, height: HEIGHT, colour: Colour::default(), planes })
+        Picture { time, width: WIDTH, height: HEIGHT, colour: Colour::default(), planes }
     };
-    let clip = Clip { view: "anchor".into(), frames: (0..u64::from(FRAMES)).map(&mut frame).collect() };
+    let clip = (0..u64::from(FRAMES)).map(&mut picture).collect();
     let media = Media {
         origin: Origin::Pattern { number: 0 },
         name: "pattern:0".into(),
@@ -50,8 +52,19 @@ fn clip() -> (Clip, Media) {
         keys: Vec::new(),
         codec: "pattern".into(),
         bytes: 0,
+        track: None,
     };
     (clip, media)
+}
+
+/// One clip into `view`, as a decoding thread does it.
+fn apply(stage: &dyn Augment, clip: &[Picture], media: &Media, number: u64, view: &mut Pixels) {
+    let plan = ClipPlan { view: "anchor".into(), frames: (0..FRAMES).collect(), given: None };
+    let mut maker = stage.begin(&plan, media, Key::new(number));
+    for (index, picture) in clip.iter().enumerate() {
+        maker.add(index, &picture.frame(), view).expect("the clip is sound");
+    }
+    maker.finish(view);
 }
 
 fn one_clip(c: &mut Criterion) {
@@ -73,10 +86,12 @@ fn one_clip(c: &mut Criterion) {
     for (name, steps) in cases {
         let stage = augment(&steps);
         let mut number = 0;
+        let mut view = Pixels::zeroed(stage.dtype(), stage.shape(FRAMES).iter().product());
         group.bench_function(name, |b| {
             b.iter(|| {
                 number += 1;
-                black_box(stage.apply(&clip, &media, Key::new(number)).expect("the clip is sound"))
+                apply(stage.as_ref(), &clip, &media, number, &mut view);
+                black_box(&mut view);
             });
         });
     }
@@ -90,7 +105,7 @@ fn ceiling(c: &mut Criterion) {
     let mut view = vec![0.0f32; (3 * FRAMES * 112 * 112) as usize];
     c.bench_function("augment/memory_alone", |b| {
         b.iter(|| {
-            for frame in &clip.frames {
+            for frame in &clip {
                 read.copy_from_slice(&frame.planes);
                 black_box(&mut read);
             }
@@ -102,8 +117,11 @@ fn ceiling(c: &mut Criterion) {
 
 fn static_mix(c: &mut Criterion) {
     let (clip, media) = clip();
-    let view =
-        augment(&format!("{CROP}, {NORMALIZE}")).apply(&clip, &media, Key::new(1)).expect("a sound clip");
+    let stage = augment(&format!("{CROP}, {NORMALIZE}"));
+    let shape = stage.shape(FRAMES);
+    let mut pixels = Pixels::zeroed(stage.dtype(), shape.iter().product());
+    apply(stage.as_ref(), &clip, &media, 1, &mut pixels);
+    let view = View { name: "anchor".into(), shape, pixels };
     let slot = SlotInfo { slot: 0, attempt: 0, segment: SegmentId(1), frames: vec![Vec::new()] };
     let mut batch = Batch { step: 0, slots: vec![slot], views: vec![view] };
     let Stage::Views(stage) = build(&tca::SPEC, "") else { panic!("`tca` changes views") };

@@ -34,6 +34,7 @@ fn catalogue() -> Catalogue {
         keys: Vec::new(),
         codec: "pattern".into(),
         bytes: 0,
+        track: None,
     });
     let segment = |id| Segment {
         id: SegmentId(id),

@@ -2,12 +2,11 @@
 #![cfg(feature = "gst")]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use reelflow::api::error::SkipReason;
-use reelflow::api::item::{Colour, Frame, Matrix, Media, Origin};
+use reelflow::api::item::{Colour, Matrix, Media, Origin, Picture};
 use reelflow::api::rng::{Key, Rng};
-use reelflow::decode::{Decoder, decoder, probe};
+use reelflow::decode::{Decoder, decoder, pictures, probe};
 
 /// The folder of the big collection, if this machine has it.
 fn shared() -> Option<PathBuf> {
@@ -28,10 +27,12 @@ fn window(rng: &mut Rng, frames: u32) -> Vec<u32> {
     wanted
 }
 
-/// Compares `rounds` windows with the frames that come in order. Returns what differs.
+/// Compares `rounds` windows with the frames that come in order through the container's own demuxer, without
+/// a seek. Returns what differs.
 fn differences(media: &Media, rounds: u32, seed: u64) -> Vec<String> {
     let all: Vec<u32> = (0..media.times.len() as u32).collect();
-    let whole: Vec<Arc<Frame>> = match decoder().decode(media, &all) {
+    let in_order = Media { track: None, keys: vec![0; media.keys.len().min(1)], ..media.clone() };
+    let whole: Vec<Picture> = match pictures(decoder().as_mut(), &in_order, &all) {
         Ok(frames) => frames,
         Err(failure) => return vec![format!("in order: {failure:?}")],
     };
@@ -43,7 +44,7 @@ fn differences(media: &Media, rounds: u32, seed: u64) -> Vec<String> {
         // Every other time with a fresh decoder; the kept one goes on from where it stands.
         let mut fresh = decoder();
         let used: &mut Box<dyn Decoder> = if round % 2 == 0 { &mut kept } else { &mut fresh };
-        match used.decode(media, &wanted) {
+        match pictures(used.as_mut(), media, &wanted) {
             Ok(frames) => {
                 for (frame, &position) in frames.iter().zip(&wanted) {
                     if *frame != whole[position as usize] {
@@ -100,7 +101,7 @@ fn any_window_of_a_clip_equals_decoding_in_order() {
 
 #[test]
 fn colour_comes_from_the_stream() {
-    let of = |name: &str| decoder().decode(&probed(name), &[0]).unwrap()[0].colour;
+    let of = |name: &str| pictures(decoder().as_mut(), &probed(name), &[0]).unwrap()[0].colour;
     assert_eq!(of("full_range.mp4"), Colour { matrix: Matrix::Bt709, full_range: true });
     assert_eq!(of("bframes.mp4"), Colour { matrix: Matrix::Bt601, full_range: false });
 }
@@ -160,11 +161,11 @@ fn damage_found_while_decoding_names_the_time() {
     std::fs::write(&path, bytes).unwrap();
     let media = probe(&Origin::File(path)).unwrap();
     let all: Vec<u32> = (0..media.times.len() as u32).collect();
-    let failure = decoder().decode(&media, &all).unwrap_err();
+    let failure = pictures(decoder().as_mut(), &media, &all).unwrap_err();
     assert_eq!(failure.reason, SkipReason::Corrupt, "{failure:?}");
     assert!(failure.at_secs.is_some_and(|secs| secs > 0.5 && secs < 4.0), "{failure:?}");
     // What lies before the damage can still be had.
-    assert_eq!(decoder().decode(&media, &[0, 5, 10]).unwrap().len(), 3);
+    assert_eq!(pictures(decoder().as_mut(), &media, &[0, 5, 10]).unwrap().len(), 3);
 }
 
 /// Files whose stated count is of packets: the last one is a B-frame's that no decoder shows.
@@ -232,7 +233,7 @@ fn odd_broken_and_hostile_files_end_as_frames_or_as_a_reason() {
             Err(failure) => format!("probe\t{}\t{}", failure.reason.as_str(), failure.message),
             Ok(media) => {
                 let all: Vec<u32> = (0..media.times.len() as u32).collect();
-                match decoder().decode(&media, &all) {
+                match pictures(decoder().as_mut(), &media, &all) {
                     Ok(frames) => format!("frames\t{}\t{}", frames.len(), media.codec),
                     Err(failure) => format!("decode\t{failure:?}"),
                 }

@@ -1,6 +1,6 @@
 //! Turns steps and a key into a recipe: the one draw of parameters that all frames of a clip share.
 
-use reelflow_api::item::Orientation;
+use reelflow_api::item::{Given, Orientation};
 use reelflow_api::rng::{Key, Rng};
 
 use super::colour::ColourOp;
@@ -18,11 +18,18 @@ pub struct Recipe {
     pub normalize: Option<([f32; 3], [f32; 3])>,
 }
 
-/// Draws the parameters of `steps` for a clip of stored `width` x `height` pictures.
+/// Draws the parameters of `steps` for a clip of stored pictures of `(width, height)`. What is `given` takes
+/// the place of the draws of `random_resized_crop`, `flip` and `colour_jitter`.
 ///
 /// Each step has its own stream, so a change of one step leaves the draws of the others.
 #[must_use]
-pub fn draw(steps: &[Step], orientation: Orientation, width: u32, height: u32, key: Key) -> Recipe {
+pub fn draw(
+    steps: &[Step],
+    orientation: Orientation,
+    (width, height): (u32, u32),
+    given: Option<&Given>,
+    key: Key,
+) -> Recipe {
     let mut recipe =
         Recipe { canvas: Canvas::new(orientation, width, height), colours: Vec::new(), normalize: None };
     for (index, step) in steps.iter().enumerate() {
@@ -46,18 +53,27 @@ pub fn draw(steps: &[Step], orientation: Orientation, width: u32, height: u32, k
                     canvas.crop((canvas.width - size) / 2, (canvas.height - size) / 2, size, size);
             }
             Step::RandomResizedCrop { size, scale, ratio } => {
-                let [left, top, width, height] =
-                    random_part(canvas.width, canvas.height, scale, ratio, &mut rng);
+                let [left, top, width, height] = match given {
+                    Some(given) => given.crop,
+                    None => random_part(canvas.width, canvas.height, scale, ratio, &mut rng),
+                };
                 recipe.canvas = canvas.crop(left, top, width, height).resize(size, size);
             }
             Step::Flip { p } => {
-                if rng.chance(p) {
+                if given.map_or_else(|| rng.chance(p), |given| given.flip) {
                     recipe.canvas = canvas.flip();
                 }
             }
             Step::ColourJitter { brightness, contrast, saturation, hue, mode, pivot } => {
                 let ranges = [brightness, contrast, saturation, hue];
-                recipe.colours.extend(jitter(ranges, mode, pivot, &mut rng));
+                match given {
+                    Some(given) => recipe.colours.extend([
+                        ColourOp::Brightness(given.brightness),
+                        ColourOp::Contrast(given.contrast, pivot),
+                        ColourOp::Saturation(given.saturation),
+                    ]),
+                    None => recipe.colours.extend(jitter(ranges, mode, pivot, &mut rng)),
+                }
             }
             Step::Grayscale { p } => {
                 if rng.chance(p) {
@@ -120,7 +136,7 @@ mod tests {
     use super::*;
 
     fn recipe(steps: &[Step], seed: u64) -> Recipe {
-        draw(steps, Orientation::default(), 320, 240, Key::new(seed))
+        draw(steps, Orientation::default(), (320, 240), None, Key::new(seed))
     }
 
     fn colours(mode: JitterMode, hue: f64, seed: u64) -> Vec<ColourOp> {

@@ -1,13 +1,16 @@
 //! Turns clips into views: one draw of parameters a clip, shared by all its frames.
 //!
 //! The way of a clip through this folder: [`steps`] are what the pipeline file says, [`draw`] turns them
-//! and a key into a recipe, [`kernel`] cooks it in one pass from the decoder's planes to the view.
+//! and a key into a recipe, [`kernel`] cooks it in one pass from the decoder's planes to the view: [`oven`]
+//! resamples, [`pan`] colours.
 //! [`tca`] works later, on views.
 
 pub mod colour;
 pub mod draw;
 pub mod geometry;
 pub mod kernel;
+pub mod oven;
+pub mod pan;
 pub mod rotated;
 pub mod stage;
 pub mod steps;

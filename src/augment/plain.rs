@@ -1,6 +1,6 @@
 //! The obvious way to cook a recipe, in f64 and pixel by pixel: what the fast kernel is tested against.
 
-use reelflow_api::item::{Frame, Matrix};
+use reelflow_api::item::{Matrix, Picture};
 
 use super::colour::ColourOp;
 use super::draw::Recipe;
@@ -12,7 +12,7 @@ use super::weights::triangle;
 type Rgb = [f64; 3];
 
 /// The view's pixels, `[3, T, H, W]`.
-pub fn cook(recipe: &Recipe, frames: &[&Frame]) -> Vec<f32> {
+pub fn cook(recipe: &Recipe, frames: &[Picture]) -> Vec<f32> {
     let mut pictures: Vec<Vec<Rgb>> = frames.iter().map(|frame| picture(recipe, frame)).collect();
     for op in &recipe.colours {
         let grey_of =
@@ -36,7 +36,7 @@ pub fn cook(recipe: &Recipe, frames: &[&Frame]) -> Vec<f32> {
 }
 
 /// One frame before any change of colour.
-fn picture(recipe: &Recipe, frame: &Frame) -> Vec<Rgb> {
+fn picture(recipe: &Recipe, frame: &Picture) -> Vec<Rgb> {
     let map = recipe.canvas.map;
     let is_upright = (map.x[1] == 0.0 && map.y[0] == 0.0) || (map.x[0] == 0.0 && map.y[1] == 0.0);
     let mut picture = Vec::new();
@@ -63,7 +63,7 @@ enum Kind {
 }
 
 /// A plane with its size, its scale against luma and its shift: chroma is sited left.
-fn plane(frame: &Frame, kind: Kind) -> (&[u8], usize, usize, f64, f64) {
+fn plane(frame: &Picture, kind: Kind) -> (&[u8], usize, usize, f64, f64) {
     let (w, h) = (frame.width as usize, frame.height as usize);
     match kind {
         Kind::Y => (frame.y(), w, h, 1.0, 0.0),
@@ -73,7 +73,7 @@ fn plane(frame: &Frame, kind: Kind) -> (&[u8], usize, usize, f64, f64) {
 }
 
 /// Every source pixel weighed by its distance from where the output pixel's centre lies.
-fn filtered(frame: &Frame, kind: Kind, map: &Affine, row: u32, col: u32) -> f64 {
+fn filtered(frame: &Picture, kind: Kind, map: &Affine, row: u32, col: u32) -> f64 {
     let (values, w, h, scale, shift) = plane(frame, kind);
     let (x, y) = map.at(f64::from(col) + 0.5, f64::from(row) + 0.5);
     let (x, y) = (x * scale + shift, y * scale);
@@ -92,7 +92,7 @@ fn filtered(frame: &Frame, kind: Kind, map: &Affine, row: u32, col: u32) -> f64 
 }
 
 /// Bilinear between four pixels of the picture shrunk upright, each black if it is outside.
-fn sampled(frame: &Frame, kind: Kind, map: &Affine, row: u32, col: u32) -> f64 {
+fn sampled(frame: &Picture, kind: Kind, map: &Affine, row: u32, col: u32) -> f64 {
     let shrunk = Shrunk::new(map, (frame.width, frame.height));
     let upright = Affine { x: [shrunk.step.0, 0.0, 0.0], y: [0.0, shrunk.step.1, 0.0] };
     let pixel = |row: f64, col: f64| {
@@ -113,7 +113,7 @@ fn sampled(frame: &Frame, kind: Kind, map: &Affine, row: u32, col: u32) -> f64 {
 }
 
 /// By the standards' definitions, not by a matrix.
-fn to_rgb(frame: &Frame, [y, u, v]: [f64; 3]) -> Rgb {
+fn to_rgb(frame: &Picture, [y, u, v]: [f64; 3]) -> Rgb {
     let (y, cb, cr) = if frame.colour.full_range {
         (y / 255.0, (u - 128.0) / 255.0, (v - 128.0) / 255.0)
     } else {

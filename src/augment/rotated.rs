@@ -8,7 +8,7 @@ use reelflow_api::item::Frame;
 
 use super::colour::ToRgb;
 use super::geometry::Affine;
-use super::kernel::{Grid, Pan};
+use super::oven::{Grid, Oven};
 
 /// The picture shrunk upright: how many pixels, and how many luma pixels each spans.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -100,38 +100,64 @@ impl Window {
     }
 }
 
-/// Cooks all frames through `map`, which leads from the view to the luma plane.
-pub fn cook(map: &Affine, width: usize, height: usize, frames: &[&Frame], pan: &mut Pan<'_>) {
-    let size = (frames[0].width, frames[0].height);
-    let shrunk = Shrunk::new(map, size);
-    let window = Window::new(&shrunk.seen_by(map), width, height);
-    // The part of the window that is picture, in the shrunk picture's pixels.
-    let clip = |from: i64, count: usize, most: u32| {
-        let end = (from + count as i64).clamp(0, most.into());
-        (from.clamp(0, end), end)
-    };
-    let (left, right) = clip(window.left, window.cols, shrunk.size.0);
-    let (top, mut bottom) = clip(window.top, window.rows, shrunk.size.1);
-    if left == right {
-        // The view looks past the picture, after much turning and a crop at a corner: all black.
-        bottom = top;
+/// A turned view's tables and buffers, shared by all frames.
+pub struct Turner {
+    window: Window,
+    oven: Oven,
+    /// Where in the window the picture begins: row, column.
+    origin: (usize, usize),
+    pixels: Vec<Pixel>,
+    /// Luma of what lies outside the picture, as `pixels` has it.
+    black: f32,
+    line: [Vec<f32>; 3],
+    height: usize,
+}
+
+impl Turner {
+    /// For views of `width` x `height` that `map` leads from to the luma plane of a picture of `size`.
+    #[must_use]
+    pub fn new(map: &Affine, width: usize, height: usize, size: (u32, u32)) -> Self {
+        let shrunk = Shrunk::new(map, size);
+        let window = Window::new(&shrunk.seen_by(map), width, height);
+        // The part of the window that is picture, in the shrunk picture's pixels.
+        let clip = |from: i64, count: usize, most: u32| {
+            let end = (from + count as i64).clamp(0, most.into());
+            (from.clamp(0, end), end)
+        };
+        let (left, right) = clip(window.left, window.cols, shrunk.size.0);
+        let (top, mut bottom) = clip(window.top, window.rows, shrunk.size.1);
+        if left == right {
+            // The view looks past the picture, after much turning and a crop at a corner: all black.
+            bottom = top;
+        }
+        let upright = Affine {
+            x: [shrunk.step.0, 0.0, left as f64 * shrunk.step.0],
+            y: [0.0, shrunk.step.1, top as f64 * shrunk.step.1],
+        };
+        let grid = Grid::new(&upright, (right - left) as usize, (bottom - top) as usize, size);
+        Self {
+            origin: ((top - window.top) as usize, (left - window.left) as usize),
+            oven: Oven::new(grid),
+            pixels: Vec::new(),
+            black: f32::NAN,
+            line: [(); 3].map(|()| vec![0.0; width]),
+            window,
+            height,
+        }
     }
-    let upright = Affine {
-        x: [shrunk.step.0, 0.0, left as f64 * shrunk.step.0],
-        y: [0.0, shrunk.step.1, top as f64 * shrunk.step.1],
-    };
-    let grid = Grid::new(&upright, (right - left) as usize, (bottom - top) as usize, size);
-    let origin = ((top - window.top) as usize, (left - window.left) as usize);
-    let mut pixels = Vec::new();
-    let mut black = f32::NAN;
-    let mut line = [(); 3].map(|()| vec![0.0; width]);
-    let mut oven = grid.oven();
-    for (index, frame) in frames.iter().enumerate() {
-        let to_rgb = ToRgb::new(frame.colour);
-        if black != to_rgb.black {
-            black = to_rgb.black;
+
+    /// Turns a picture and hands on its rows of Y, U and V.
+    pub fn turn(
+        &mut self,
+        frame: &Frame<'_>,
+        to_rgb: &ToRgb,
+        mut each: impl FnMut(usize, &mut [Vec<f32>; 3]),
+    ) {
+        let Self { window, oven, origin, pixels, black, line, height } = self;
+        if *black != to_rgb.black {
+            *black = to_rgb.black;
             pixels.clear();
-            pixels.resize(window.cols * window.rows, [black, 128.0, 128.0, 0.0]);
+            pixels.resize(window.cols * window.rows, [*black, 128.0, 128.0, 0.0]);
         }
         oven.blocks(frame, |rows, [y, u, v]| {
             for (lane, row) in rows.enumerate() {
@@ -143,13 +169,9 @@ pub fn cook(map: &Affine, width: usize, height: usize, frames: &[&Frame], pan: &
                 }
             }
         });
-        for row in 0..height {
-            window.read(&pixels, row, &mut line);
-            let [y, u, v] = &mut line;
-            pan.colour(&to_rgb, y, u, v);
-            for (from, to) in line.iter().zip(pan.frame(index)) {
-                to[row * width..(row + 1) * width].copy_from_slice(from);
-            }
+        for row in 0..*height {
+            window.read(pixels, row, line);
+            each(row, line);
         }
     }
 }

@@ -1,15 +1,16 @@
 //! Augments a clip: one draw of parameters, one pass over the pixels, all frames alike.
 
 use reelflow_api::error::StageError;
-use reelflow_api::item::{Clip, Frame, Media, View};
+use reelflow_api::item::{ClipPlan, Frame, Media};
+use reelflow_api::pixels::Pixels;
 use reelflow_api::rng::Key;
 use reelflow_api::spec::{Invalid, Kind, Output, Port, Settings, Spec, read, schema_of};
-use reelflow_api::stage::{Augment, Stage};
+use reelflow_api::stage::{Augment, Stage, ViewMaker};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::draw::draw;
-use super::kernel::cook;
+use super::kernel::Cook;
 use super::steps::{self, JitterMode, MEAN, Pivot, STD, Step};
 
 /// How `augment` describes itself.
@@ -71,44 +72,44 @@ impl Augment for AugmentSettings {
         [3, frames as usize, height as usize, width as usize]
     }
 
-    fn apply(&self, clip: &Clip, media: &Media, key: Key) -> Result<View, StageError> {
-        let (width, height) = size(clip, media)?;
-        let recipe = draw(&self.steps, media.orientation, width, height, key);
-        let frames: Vec<&Frame> = clip.frames.iter().map(|frame| &**frame).collect();
-        Ok(View {
-            name: clip.view.clone(),
-            shape: self.shape(frames.len() as u32),
-            pixels: cook(&recipe, &frames),
-        })
+    fn begin(&self, plan: &ClipPlan, media: &Media, key: Key) -> Box<dyn ViewMaker> {
+        let size = (media.width, media.height);
+        let recipe = draw(&self.steps, media.orientation, size, plan.given.as_ref(), key);
+        Box::new(Maker { cook: Cook::new(&recipe, plan.frames.len(), size), size, name: media.name.clone() })
     }
 }
 
-/// The size that all pictures of the clip share.
-fn size(clip: &Clip, media: &Media) -> Result<(u32, u32), StageError> {
-    let name = &media.name;
-    let Some(first) = clip.frames.first() else {
-        return Err(StageError::failed("augment", format!("view `{}` of {name} has no frame", clip.view)));
-    };
-    let (width, height) = (first.width, first.height);
-    for frame in &clip.frames {
-        let wanted = u64::from(width) * u64::from(height)
-            + 2 * frame.chroma_width() as u64 * frame.chroma_height() as u64;
-        if (frame.width, frame.height) != (width, height) {
+/// One view in the making.
+struct Maker {
+    cook: Cook,
+    /// Of every picture.
+    size: (u32, u32),
+    name: String,
+}
+
+impl ViewMaker for Maker {
+    fn add(&mut self, index: usize, frame: &Frame<'_>, view: &mut Pixels) -> Result<(), StageError> {
+        let (width, height) = (frame.width, frame.height);
+        if (width, height) != self.size {
             let message = format!(
-                "view `{}` of {name} has frames of {width}x{height} and of {}x{} pixels; cut the medium where \
+                "{} has a picture of {width}x{height} pixels at {} ns among those of {}x{}; cut the medium where \
                  its size changes",
-                clip.view, frame.width, frame.height
+                self.name, frame.time, self.size.0, self.size.1
             );
             return Err(StageError::failed("augment", message));
         }
-        if width == 0 || height == 0 || frame.planes.len() as u64 != wanted {
+        if !frame.is_whole() {
             let message = format!(
-                "a frame of {name} at {} ns has {} bytes, {width}x{height} pixels take {wanted}",
-                frame.time,
-                frame.planes.len()
+                "the picture of {} at {} ns has too few bytes for {width}x{height} pixels",
+                self.name, frame.time
             );
             return Err(StageError::failed("augment", message));
         }
+        self.cook.add(index, frame, view.f32_mut());
+        Ok(())
     }
-    Ok((width, height))
+
+    fn finish(&mut self, view: &mut Pixels) {
+        self.cook.finish(view.f32_mut());
+    }
 }

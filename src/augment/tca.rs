@@ -129,7 +129,7 @@ impl TcaSettings {
         let frame_of = |slot: u64| draw("frame", slot).below(shape[1] as u64) as usize;
         let stills = self.stills(view, slots, step, key, frame_of);
         for (index, (clip, &slot)) in
-            view.pixels.chunks_exact_mut(shape.iter().product()).zip(slots).enumerate()
+            view.pixels.f32_mut().chunks_exact_mut(shape.iter().product()).zip(slots).enumerate()
         {
             if !draw("chance", slot).chance(self.p) {
                 continue;
@@ -167,7 +167,7 @@ impl TcaSettings {
             Form::Permuted => key.part("order").number(step).rng().shuffle(&mut others),
             _ => return Vec::new(),
         }
-        let clips: Vec<&[f32]> = view.pixels.chunks_exact(view.clip_len()).collect();
+        let clips: Vec<&[f32]> = view.pixels.f32().chunks_exact(view.clip_len()).collect();
         others
             .into_iter()
             .zip(slots)
@@ -244,7 +244,7 @@ mod tests {
         let mut view = |name: &str| View {
             name: name.into(),
             shape: SHAPE,
-            pixels: (0..slots as usize * 480).map(|_| rng.range(-2.0, 2.0) as f32).collect(),
+            pixels: (0..slots as usize * 480).map(|_| rng.range(-2.0, 2.0) as f32).collect::<Vec<_>>().into(),
         };
         let views = vec![view("anchor"), view("positive")];
         let slot = |slot| SlotInfo { slot, attempt: 0, segment: SegmentId(1), frames: vec![vec![], vec![]] };
@@ -277,7 +277,9 @@ mod tests {
         let before = batch(3);
         for form in FORMS {
             let after = changed(&format!("form = '{form}'\nalpha = 0.3"), &before);
-            for (x, y) in before.views[0].pixels.chunks(480).zip(after.views[0].pixels.chunks(480)) {
+            for (x, y) in
+                before.views[0].pixels.f32().chunks(480).zip(after.views[0].pixels.f32().chunks(480))
+            {
                 assert_ne!(x, y, "{form} changed nothing");
                 // The factor as the first pixel shows it; all others must agree.
                 let (a, b) = (series(x, 0, 0), series(y, 0, 0));
@@ -303,7 +305,7 @@ mod tests {
         let before = batch(4);
         let after = changed("alpha = 0.3", &before);
         let mut shares = Vec::new();
-        for (x, y) in before.views[0].pixels.chunks(480).zip(after.views[0].pixels.chunks(480)) {
+        for (x, y) in before.views[0].pixels.f32().chunks(480).zip(after.views[0].pixels.f32().chunks(480)) {
             let is_same = |t: usize| {
                 (0..3).all(|c| {
                     let frame = (c * 8 + t) * 20..(c * 8 + t + 1) * 20;
@@ -341,8 +343,8 @@ mod tests {
     #[test]
     fn a_still_clip_stays_as_it_is() {
         let mut before = batch(1);
-        let first = before.views[0].pixels.clone();
-        for (i, value) in before.views[0].pixels.iter_mut().enumerate() {
+        let first = before.views[0].pixels.f32().to_vec();
+        for (i, value) in before.views[0].pixels.f32_mut().iter_mut().enumerate() {
             *value = first[i / 160 * 160 + i % 20];
         }
         assert_eq!(changed("alpha = 0.3", &before).views[0].pixels, before.views[0].pixels);
@@ -359,11 +361,11 @@ mod tests {
                 let mut alone = whole.clone();
                 alone.slots = vec![whole.slots[index].clone()];
                 for view in &mut alone.views {
-                    view.pixels = view.pixels[index * 480..(index + 1) * 480].to_vec();
+                    view.pixels = view.pixels.f32()[index * 480..(index + 1) * 480].to_vec().into();
                 }
                 let alone = changed(&text, &alone);
-                let part = &together.views[0].pixels[index * 480..(index + 1) * 480];
-                assert_eq!(alone.views[0].pixels, part, "{form}, slot {index}");
+                let part = &together.views[0].pixels.f32()[index * 480..(index + 1) * 480];
+                assert_eq!(alone.views[0].pixels.f32(), part, "{form}, slot {index}");
             }
         }
         assert!(settings("form = 'next_frame'").needs_batch() && settings("form = 'permuted'").needs_batch());
@@ -374,7 +376,7 @@ mod tests {
         let before = batch(3);
         let after = changed("form = 'next_frame'\nalpha = 0.3", &before);
         let clips =
-            |batch: &Batch| batch.views[0].pixels.chunks(480).map(<[f32]>::to_vec).collect::<Vec<_>>();
+            |batch: &Batch| batch.views[0].pixels.f32().chunks(480).map(<[f32]>::to_vec).collect::<Vec<_>>();
         let (x, y) = (clips(&before), clips(&after));
         let a = (series(&x[0], 0, 0), series(&y[0], 0, 0));
         let share = 1.0 - (a.1[1] - a.1[0]) / (a.0[1] - a.0[0]);

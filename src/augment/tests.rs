@@ -1,20 +1,20 @@
 //! What holds for whole views, whatever the steps.
 
-use std::sync::Arc;
-
-use reelflow_api::item::{Clip, Colour, Frame, Matrix, Media, Orientation, Origin};
+use reelflow_api::error::StageError;
+use reelflow_api::item::{ClipPlan, Colour, Matrix, Media, Orientation, Origin, Picture, View};
+use reelflow_api::pixels::{Dtype, Pixels};
 use reelflow_api::rng::{Key, Rng};
 use reelflow_api::spec::{Table, read};
 use reelflow_api::stage::{Augment, Stage};
 use toml::de::DeTable;
 
-use super::draw::draw;
+use super::draw::{Recipe, draw};
 use super::stage::{AugmentSettings, SPEC};
 use super::steps::Step;
 use super::{kernel, plain};
 
 /// A picture of smooth colour with noise on it, so that neither blur nor shift goes unnoticed.
-fn frame(width: u32, height: u32, colour: Colour, seed: u64) -> Frame {
+fn frame(width: u32, height: u32, colour: Colour, seed: u64) -> Picture {
     let mut rng = Key::new(seed).rng();
     let chroma = width.div_ceil(2) * height.div_ceil(2);
     let mut code = |i: u32, low: u64, high: u64| {
@@ -22,25 +22,50 @@ fn frame(width: u32, height: u32, colour: Colour, seed: u64) -> Frame {
     };
     let luma: Vec<u8> = (0..width * height).map(|i| code(i, 16, 236)).collect();
     let planes = luma.into_iter().chain((0..2 * chroma).map(|i| code(i, 60, 200))).collect();
-    Frame { time: seed, width, height, colour, planes }
+    Picture { time: seed, width, height, colour, planes }
 }
 
-fn media(orientation: Orientation) -> Media {
+fn media((width, height): (u32, u32), orientation: Orientation) -> Media {
     Media {
         origin: Origin::Pattern { number: 0 },
         name: "pattern:0".into(),
-        width: 40,
-        height: 30,
+        width,
+        height,
         orientation,
         times: vec![0],
         keys: Vec::new(),
         codec: "pattern".into(),
         bytes: 0,
+        track: None,
     }
 }
 
-fn clip(frames: Vec<Frame>) -> Clip {
-    Clip { view: "anchor".into(), frames: frames.into_iter().map(Arc::new).collect() }
+/// The view that `augment` makes of these pictures, which have the size of the first.
+fn apply(
+    augment: &dyn Augment,
+    pictures: &[Picture],
+    orientation: Orientation,
+    seed: u64,
+) -> Result<View, StageError> {
+    let media = media((pictures[0].width, pictures[0].height), orientation);
+    let plan = ClipPlan { view: "anchor".into(), frames: (0..pictures.len() as u32).collect(), given: None };
+    let shape = augment.shape(pictures.len() as u32);
+    let mut pixels = Pixels::zeroed(augment.dtype(), shape.iter().product());
+    let mut maker = augment.begin(&plan, &media, Key::new(seed));
+    for (index, picture) in pictures.iter().enumerate() {
+        maker.add(index, &picture.frame(), &mut pixels)?;
+    }
+    maker.finish(&mut pixels);
+    Ok(View { name: plan.view, shape, pixels })
+}
+
+/// The fast kernel on all pictures.
+fn cook(recipe: &Recipe, pictures: &[Picture]) -> Vec<f32> {
+    let mut view = vec![0.0; 3 * pictures.len() * (recipe.canvas.width * recipe.canvas.height) as usize];
+    let mut cook = kernel::Cook::new(recipe, pictures.len(), (pictures[0].width, pictures[0].height));
+    pictures.iter().enumerate().for_each(|(index, picture)| cook.add(index, &picture.frame(), &mut view));
+    cook.finish(&mut view);
+    view
 }
 
 fn settings(steps: &str) -> AugmentSettings {
@@ -85,10 +110,9 @@ fn the_fast_kernel_agrees_with_the_plain_one() {
             full_range: rng.chance(0.5),
         };
         let frames = [frame(width, height, colour, case), frame(width, height, colour, case + 1000)];
-        let frames: Vec<&Frame> = frames.iter().collect();
         let text = random_steps(&mut rng);
-        let recipe = draw(&settings(&text).steps, orientation, width, height, Key::new(case));
-        let (fast, plain) = (kernel::cook(&recipe, &frames), plain::cook(&recipe, &frames));
+        let recipe = draw(&settings(&text).steps, orientation, (width, height), None, Key::new(case));
+        let (fast, plain) = (cook(&recipe, &frames), plain::cook(&recipe, &frames));
         assert_eq!(fast.len(), plain.len());
         // 1e-4 of the range 0 to 1, a twentieth of an 8-bit code: f32 against f64 through up to 200 taps and
         // six changes of colour. Normalised values are 1/0.224 times as large.
@@ -116,15 +140,13 @@ fn a_quarter_turn_is_the_turned_picture() {
         .map(|(row, col)| luma[((height - 1 - col) * width + row) as usize])
         .chain(std::iter::repeat_n(128, 2 * 5 * 7))
         .collect();
-    let upright = Frame { width: height, height: width, planes: turned, ..stored.clone() };
+    let upright = Picture { width: height, height: width, planes: turned, ..stored.clone() };
     let augment = settings("{op='rotate', degrees=0.0}, {op='random_resized_crop', size=6}, {op='flip'}");
     for seed in 0..20 {
-        let clockwise = media(Orientation { quarter_turns: 1, mirror: false });
-        let stored = augment.apply(&clip(vec![stored.clone()]), &clockwise, Key::new(seed)).unwrap();
-        let turned = augment
-            .apply(&clip(vec![upright.clone()]), &media(Orientation::default()), Key::new(seed))
-            .unwrap();
-        for (a, b) in stored.pixels.iter().zip(&turned.pixels) {
+        let clockwise = Orientation { quarter_turns: 1, mirror: false };
+        let stored = apply(&augment, std::slice::from_ref(&stored), clockwise, seed).unwrap();
+        let turned = apply(&augment, std::slice::from_ref(&upright), Orientation::default(), seed).unwrap();
+        for (a, b) in stored.pixels.f32().iter().zip(turned.pixels.f32()) {
             assert!((a - b).abs() < 1e-5, "seed {seed}: {a} is not {b}");
         }
     }
@@ -136,10 +158,10 @@ fn all_frames_share_one_draw_and_keep_their_order() {
     let Ok(Stage::Augment(augment)) = (SPEC.build)(&table(SPEC.example)) else { panic!("example") };
     let area = 112 * 112;
     for seed in 0..5 {
-        let same = clip(vec![still.clone(); 4]);
-        let view = augment.apply(&same, &media(Orientation::default()), Key::new(seed)).unwrap();
+        let same = vec![still.clone(); 4];
+        let view = apply(augment.as_ref(), &same, Orientation::default(), seed).unwrap();
         assert_eq!(view.shape, [3, 4, 112, 112]);
-        for channel in view.pixels.chunks(4 * area) {
+        for channel in view.pixels.f32().chunks(4 * area) {
             for picture in channel.chunks(area) {
                 assert_eq!(picture, &channel[..area], "identical frames became different");
             }
@@ -152,15 +174,16 @@ fn all_frames_share_one_draw_and_keep_their_order() {
         frame.planes[1200..].fill(128);
         frame
     });
-    let view = augment.apply(&clip(brighter.collect()), &media(Orientation::default()), Key::new(9)).unwrap();
-    let firsts: Vec<f32> = view.pixels[..6 * area].iter().step_by(area).copied().collect();
+    let brighter: Vec<Picture> = brighter.collect();
+    let view = apply(augment.as_ref(), &brighter, Orientation::default(), 9).unwrap();
+    let firsts: Vec<f32> = view.pixels.f32()[..6 * area].iter().step_by(area).copied().collect();
     assert!(firsts.is_sorted_by(|a, b| a < b), "{firsts:?}");
 }
 
 #[test]
 fn brightness_scales_all_time_derivatives() {
     // Dark frames, so that nothing reaches 1 and is clipped.
-    let frames: Vec<Frame> = (0..6)
+    let frames: Vec<Picture> = (0..6)
         .map(|seed| {
             let mut frame = frame(20, 20, Colour::default(), seed);
             frame.planes[..400].iter_mut().for_each(|y| *y = 40 + *y / 4);
@@ -169,8 +192,8 @@ fn brightness_scales_all_time_derivatives() {
         })
         .collect();
     let run = |steps: &str| {
-        let clip = clip(frames.clone());
-        settings(steps).apply(&clip, &media(Orientation::default()), Key::new(2)).unwrap().pixels
+        let view = apply(&settings(steps), &frames, Orientation::default(), 2).unwrap();
+        view.pixels.f32().to_vec()
     };
     let plain = run("{op='center_crop', size=12}");
     let jittered = run("{op='center_crop', size=12}, {op='colour_jitter', mode='brightness'}");
@@ -209,12 +232,12 @@ fn corners_of_a_turned_picture_are_black() {
     let recipe = draw(
         &settings("{op='rotate', degrees=0.0}, {op='resize', width=40, height=40}").steps,
         Orientation::default(),
-        40,
-        40,
+        (40, 40),
+        None,
         Key::new(1),
     );
-    let turned = super::draw::Recipe { canvas: recipe.canvas.rotate(45.0), ..recipe };
-    let pixels = kernel::cook(&turned, &[&white]);
+    let turned = Recipe { canvas: recipe.canvas.rotate(45.0), ..recipe };
+    let pixels = cook(&turned, &[white]);
     for channel in pixels.chunks(1600) {
         assert!(channel[0].abs() < 1e-5 && channel[39].abs() < 1e-5 && channel[1599].abs() < 1e-5);
         assert!((channel[20 * 40 + 20] - 1.0).abs() < 1e-5);
@@ -224,15 +247,17 @@ fn corners_of_a_turned_picture_are_black() {
 #[test]
 fn bad_clips_are_errors_with_operands() {
     let augment = settings("{op='center_crop', size=4}");
-    let message = |frames: Vec<Frame>| {
-        augment.apply(&clip(frames), &media(Orientation::default()), Key::new(1)).unwrap_err().message
-    };
+    let message =
+        |pictures: &[Picture]| apply(&augment, pictures, Orientation::default(), 1).unwrap_err().message;
     let small = frame(8, 8, Colour::default(), 1);
     let large = frame(10, 8, Colour::default(), 1);
-    assert!(message(Vec::new()).contains("no frame"));
-    assert!(message(vec![small.clone(), large]).contains("8x8 and of 10x8"));
-    let short = Frame { planes: vec![0; 5], ..small };
-    assert!(message(vec![short]).contains("5 bytes"));
+    assert!(message(&[small.clone(), large]).contains("10x8 pixels at 1 ns among those of 8x8"));
+    let plan = ClipPlan { view: "anchor".into(), frames: vec![0], given: None };
+    let mut view = Pixels::zeroed(Dtype::F32, 3 * 16);
+    let mut maker = augment.begin(&plan, &media((8, 8), Orientation::default()), Key::new(1));
+    let mut short = small.frame();
+    short.planes[2].bytes = &short.planes[2].bytes[..15];
+    assert!(maker.add(0, &short, &mut view).unwrap_err().message.contains("too few bytes for 8x8"));
 }
 
 #[test]

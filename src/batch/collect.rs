@@ -30,23 +30,20 @@ impl Settings for BatchSettings {}
 
 /// Joins the one-slot batches of a step into one, sorted by slot.
 ///
-/// Shapes agree by construction: the augment stage has one output shape.
+/// Shapes agree by construction: the augment stage has one output shape. Parts of one block are joined where
+/// they lie.
 #[must_use]
 pub fn collect(step: u64, mut parts: Vec<Batch>) -> Batch {
     parts.sort_by_key(|part| part.slots[0].slot);
-    let slots_total = parts.len();
     let mut parts = parts.into_iter();
     let Some(mut whole) = parts.next() else {
         return Batch { step, slots: Vec::new(), views: Vec::new() };
     };
-    for view in &mut whole.views {
-        view.pixels.reserve_exact(view.clip_len() * (slots_total - 1));
-    }
     for part in parts {
         whole.slots.extend(part.slots);
         for (into, from) in whole.views.iter_mut().zip(part.views) {
             debug_assert_eq!(into.shape, from.shape, "one augment stage has one shape");
-            into.pixels.extend_from_slice(&from.pixels);
+            into.pixels.join(from.pixels);
         }
     }
     whole

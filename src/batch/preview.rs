@@ -85,8 +85,8 @@ impl PreviewSettings {
 
     /// How to show the values of this batch, the same way for all its views.
     fn light(&self, batch: &Batch) -> Light {
-        let values = || batch.views.iter().flat_map(|view| &view.pixels);
-        let is_plain = values().all(|value| (0.0..=1.0).contains(value));
+        let values = || batch.views.iter().flat_map(|view| view.pixels.values());
+        let is_plain = values().all(|value| (0.0..=1.0).contains(&value));
         let (mean, std) = if is_plain { (Light::PLAIN.mean, Light::PLAIN.std) } else { (MEAN, STD) };
         Light { mean: self.mean.unwrap_or(mean), std: self.std.unwrap_or(std) }
     }
@@ -125,7 +125,7 @@ mod tests {
 
     fn batch(step: u64, value: f32) -> Batch {
         let slot = SlotInfo { slot: 0, attempt: 0, segment: SegmentId(1), frames: vec![vec![0]] };
-        let view = View { name: "clip".into(), shape: [3, 1, 4, 4], pixels: vec![value; 48] };
+        let view = View { name: "clip".into(), shape: [3, 1, 4, 4], pixels: vec![value; 48].into() };
         Batch { step, slots: vec![slot], views: vec![view] }
     }
 

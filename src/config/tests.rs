@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use reelflow_api::error::StageError;
-use reelflow_api::item::{Batch, Catalogue, Clip, Media, SamplePlan, View};
+use reelflow_api::item::{Batch, Catalogue, ClipPlan, Media, SamplePlan};
 use reelflow_api::rng::Key;
 use reelflow_api::spec::{Kind, Output, Port, Settings, Spec, read, schema_of};
 use reelflow_api::stage::{
-    Augment, Listing, OnError, Place, Sampler, Sink, SinkContext, SinkPlan, Source, Stage, ViewMap,
+    Augment, Listing, OnError, Place, Sampler, Sink, SinkContext, SinkPlan, Source, Stage, ViewMaker, ViewMap,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -100,8 +100,8 @@ impl Augment for Paint {
     fn shape(&self, frames: u32) -> [usize; 4] {
         [3, frames as usize, 8, 8]
     }
-    fn apply(&self, _: &Clip, _: &Media, _: Key) -> Result<View, StageError> {
-        Err(StageError::failed("paint", "a test stage"))
+    fn begin(&self, _: &ClipPlan, _: &Media, _: Key) -> Box<dyn ViewMaker> {
+        unreachable!("nothing runs in these tests")
     }
 }
 

@@ -10,10 +10,9 @@ pub mod plan;
 pub mod promise;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use reelflow_api::error::SkipReason;
-use reelflow_api::item::{Frame, Media, Origin};
+use reelflow_api::item::{Frame, Media, Origin, Picture};
 
 /// Why a medium, or a window of it, cannot be decoded.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,12 +41,26 @@ impl Failure {
 
 /// A decoder with one owner; reused from request to request.
 pub trait Decoder: Send {
-    /// Pictures at the positions `wanted` of `media.times`; `wanted` is strictly increasing, and the
-    /// result has one frame for each.
+    /// Shows `take` the pictures at the positions `wanted` of `media.times`, each with its index in `wanted`,
+    /// which is strictly increasing. They may come in any order, and one may come again. Gives the number of
+    /// pictures that had to be decoded for them.
     ///
     /// # Errors
-    /// If one of them cannot be had.
-    fn decode(&mut self, media: &Media, wanted: &[u32]) -> Result<Vec<Arc<Frame>>, Failure>;
+    /// If one of them cannot be had; others may have been shown by then.
+    fn decode(&mut self, media: &Media, wanted: &[u32], take: &mut Take<'_>) -> Result<u64, Failure>;
+}
+
+/// Looks at a picture, given with its index among the wanted ones.
+pub type Take<'t> = dyn FnMut(usize, &Frame<'_>) + 't;
+
+/// Copies of the pictures at the positions `wanted`, which is strictly increasing.
+///
+/// # Errors
+/// If one of them cannot be had.
+pub fn pictures(decoder: &mut dyn Decoder, media: &Media, wanted: &[u32]) -> Result<Vec<Picture>, Failure> {
+    let mut copies: Vec<Option<Picture>> = vec![None; wanted.len()];
+    decoder.decode(media, wanted, &mut |index, frame| copies[index] = Some(frame.to_picture()))?;
+    Ok(copies.into_iter().map(|copy| copy.expect("a decoder shows every wanted picture or fails")).collect())
 }
 
 /// A decoder for every [`Origin`] this build knows.
@@ -65,11 +78,11 @@ struct ByOrigin {
 }
 
 impl Decoder for ByOrigin {
-    fn decode(&mut self, media: &Media, wanted: &[u32]) -> Result<Vec<Arc<Frame>>, Failure> {
+    fn decode(&mut self, media: &Media, wanted: &[u32], take: &mut Take<'_>) -> Result<u64, Failure> {
         match &media.origin {
-            Origin::Pattern { .. } => self.pattern.decode(media, wanted),
+            Origin::Pattern { .. } => self.pattern.decode(media, wanted, take),
             #[cfg(feature = "gst")]
-            Origin::File(_) => self.file.decode(media, wanted),
+            Origin::File(_) => self.file.decode(media, wanted, take),
             #[cfg(not(feature = "gst"))]
             Origin::File(_) => Err(no_gstreamer()),
         }
@@ -164,6 +177,6 @@ mod tests {
     #[test]
     fn one_decoder_serves_every_origin() {
         let media = probe(&Origin::Pattern { number: 4 }).unwrap();
-        assert_eq!(decoder().decode(&media, &[0, 31]).unwrap().len(), 2);
+        assert_eq!(pictures(decoder().as_mut(), &media, &[0, 31]).unwrap().len(), 2);
     }
 }

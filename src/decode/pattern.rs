@@ -3,13 +3,11 @@
 //! Needs no library and no file. The picture is a pure function of (number, time, size), in integers
 //! only, so every machine computes the same bytes.
 
-use std::sync::Arc;
-
 use reelflow_api::error::SkipReason;
-use reelflow_api::item::{Colour, Frame, Media, Orientation, Origin};
+use reelflow_api::item::{Colour, Media, Orientation, Origin, Picture};
 use reelflow_api::rng::Key;
 
-use super::{Decoder, Failure};
+use super::{Decoder, Failure, Take};
 
 /// Side of the texture in pixels; it repeats. A power of two, so that wrapping is a mask.
 const TILE: usize = 64;
@@ -47,12 +45,13 @@ pub fn media(number: u32, width: u32, height: u32, times: Vec<u64>) -> Media {
         times,
         codec: "pattern".to_owned(),
         bytes: 0,
+        track: None,
     }
 }
 
 /// The picture of pattern `number` at `time` nanoseconds: 8-bit I420, BT.601, luma 16 to 235.
 #[must_use]
-pub fn picture(number: u32, time: u64, width: u32, height: u32) -> Frame {
+pub fn picture(number: u32, time: u64, width: u32, height: u32) -> Picture {
     render(&Texture::new(number), number, time, width, height)
 }
 
@@ -92,7 +91,7 @@ fn speed(number: u32) -> u64 {
     12 + Key::new(u64::from(number)).part("speed").rng().below(29)
 }
 
-fn render(texture: &Texture, number: u32, time: u64, width: u32, height: u32) -> Frame {
+fn render(texture: &Texture, number: u32, time: u64, width: u32, height: u32) -> Picture {
     let (_, dx, dy) = DIRECTIONS[number as usize % DIRECTIONS.len()];
     // How far the content has moved, in 1/16 pixel; wraps with the texture.
     let moved = (u128::from(time) * u128::from(speed(number)) * 16 / 1_000_000_000) as i64;
@@ -108,7 +107,7 @@ fn render(texture: &Texture, number: u32, time: u64, width: u32, height: u32) ->
             }
         }
     }
-    Frame { time, width, height, colour: Colour::default(), planes }
+    Picture { time, width, height, colour: Colour::default(), planes }
 }
 
 /// Value of a wrapping tile at (x, y) in 1/16 pixel.
@@ -131,7 +130,7 @@ pub struct PatternDecoder {
 }
 
 impl Decoder for PatternDecoder {
-    fn decode(&mut self, media: &Media, wanted: &[u32]) -> Result<Vec<Arc<Frame>>, Failure> {
+    fn decode(&mut self, media: &Media, wanted: &[u32], take: &mut Take<'_>) -> Result<u64, Failure> {
         let Origin::Pattern { number } = media.origin else {
             return Err(Failure::new(SkipReason::NotMedia, format!("{} is not a pattern", media.name)));
         };
@@ -139,24 +138,23 @@ impl Decoder for PatternDecoder {
             self.last = Some((number, Texture::new(number)));
         }
         let texture = &self.last.as_ref().expect("filled just above").1;
-        wanted
-            .iter()
-            .map(|&position| {
-                let time = *media.times.get(position as usize).ok_or_else(|| {
-                    Failure::new(
-                        SkipReason::Corrupt,
-                        format!("frame {position} of {}, which has {}", media.name, media.times.len()),
-                    )
-                })?;
-                Ok(Arc::new(render(texture, number, time, media.width, media.height)))
-            })
-            .collect()
+        for (index, &position) in wanted.iter().enumerate() {
+            let time = *media.times.get(position as usize).ok_or_else(|| {
+                Failure::new(
+                    SkipReason::Corrupt,
+                    format!("frame {position} of {}, which has {}", media.name, media.times.len()),
+                )
+            })?;
+            take(index, &render(texture, number, time, media.width, media.height).frame());
+        }
+        Ok(wanted.len() as u64)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::pictures;
 
     #[test]
     fn pictures_have_the_size_and_range_they_promise() {
@@ -188,12 +186,12 @@ mod tests {
         let (one, two) = (plain(1), plain(2));
         let mut decoder = PatternDecoder::default();
         let all: Vec<u32> = (0..32).collect();
-        let whole = decoder.decode(&one, &all).unwrap();
-        decoder.decode(&two, &[5]).unwrap();
-        let some = decoder.decode(&one, &[3, 30]).unwrap();
+        let whole = pictures(&mut decoder, &one, &all).unwrap();
+        pictures(&mut decoder, &two, &[5]).unwrap();
+        let some = pictures(&mut decoder, &one, &[3, 30]).unwrap();
         assert_eq!(some[0], whole[3]);
         assert_eq!(some[1], whole[30]);
-        assert_eq!(*some[1], picture(1, one.times[30], 64, 48));
-        assert_eq!(decoder.decode(&one, &[32]).unwrap_err().reason, SkipReason::Corrupt);
+        assert_eq!(some[1], picture(1, one.times[30], 64, 48));
+        assert_eq!(pictures(&mut decoder, &one, &[32]).unwrap_err().reason, SkipReason::Corrupt);
     }
 }

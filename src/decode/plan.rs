@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use reelflow_api::item::Media;
+
 /// A stretch decoded in one go.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Run {
@@ -43,6 +45,22 @@ pub fn runs(keys: &[u32], wanted: &[u32], next: u32, worth: u32) -> Vec<Run> {
     runs
 }
 
+/// What it takes to decode the frames `wanted` (in any order) of `media`: luma samples of the pictures from
+/// the key frame before each to itself, each counted once. Good enough to share work out by.
+#[must_use]
+pub fn cost(media: &Media, wanted: impl Iterator<Item = u32>) -> u64 {
+    let mut wanted: Vec<u32> = wanted.collect();
+    wanted.sort_unstable();
+    let (mut pictures, mut next) = (0u64, 0u32);
+    for position in wanted {
+        let key = media.keys[..media.keys.partition_point(|&key| key <= position)].last().copied();
+        let from = next.max(key.unwrap_or(0));
+        pictures += u64::from((position + 1).saturating_sub(from));
+        next = next.max(position + 1);
+    }
+    pictures * u64::from(media.width) * u64::from(media.height)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +87,17 @@ mod tests {
     #[test]
     fn without_key_frames_there_is_one_run() {
         assert_eq!(runs(&[], &[5, 900], 0, 2), [Run { seek: None, wanted: 0..2 }]);
+    }
+
+    #[test]
+    fn the_cost_counts_every_picture_once() {
+        let mut media = crate::decode::pattern::media(0, 10, 2, (0..40).map(|i| i * 40).collect());
+        media.keys = vec![0, 10, 20];
+        let of = |wanted: &[u32]| cost(&media, wanted.iter().copied()) / 20;
+        assert_eq!(of(&[3]), 4);
+        assert_eq!(of(&[14, 12, 14]), 5);
+        assert_eq!(of(&[3, 25]), 4 + 6);
+        assert_eq!(of(&[]), 0);
     }
 
     #[test]

@@ -1,69 +1,85 @@
-//! Threads that turn places into decoded samples, so that no worker waits for a file.
+//! Threads that turn plans into views: each picture is augmented as soon as it is decoded, and not kept.
+//!
+//! No worker waits for a file, and no picture waits for a worker.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use reelflow_api::error::{Skip, StageError};
-use reelflow_api::item::{Clip, DecodedSample, SamplePlan};
+use reelflow_api::item::SamplePlan;
 use reelflow_api::stage::Place;
 use timely::scheduling::activate::SyncActivator;
 
-use super::layout::Sampling;
+use super::layout::{Layout, Sampling};
+use super::making::{Making, batches};
+use super::parcel::Parcel;
 use super::shared::Shared;
 use crate::decode::{Decoder, decoder};
+use crate::edge::clock;
 use crate::edge::threads;
 
 /// How often a slot is drawn again before the run gives up: with a tenth of all segments bad, 16 bad
 /// draws in a row come once in 10^16.
 const ATTEMPTS_MAX: u32 = 16;
 
-/// Places queued for, and samples queued from, each thread. Two keep it busy while the worker augments.
+/// Jobs queued for, and results queued from, each thread. Two keep it busy while the worker does other things.
 pub const QUEUED_PER_THREAD: usize = 2;
 
-/// What became of a place; `None` if a finite sampler has nothing for it.
-pub struct Decoded {
-    /// Where it belongs.
-    pub place: Place,
-    /// The clips.
-    pub sample: Option<DecodedSample>,
+/// Plans of one step that read one medium: decoded in one pass.
+pub struct Job {
+    /// The step.
+    pub step: u64,
+    /// At least one, by slot.
+    pub plans: Vec<SamplePlan>,
 }
 
-/// Decoding threads of one worker, for one sampler.
+/// What became of a job. Slots for which a finite sampler has nothing are missing.
+pub struct Made {
+    /// The job's step.
+    pub step: u64,
+    /// One-slot batches, addressed to their augment stages.
+    pub parcels: Vec<Parcel>,
+}
+
+/// Threads of one worker, for one sampler.
 pub struct Pool {
-    places: Option<Sender<Place>>,
-    decoded: Receiver<Decoded>,
+    jobs: Option<Sender<Job>>,
+    made: Receiver<Made>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Pool {
-    /// Starts `count` threads; each wakes the worker through its activator when a sample is ready.
+    /// Starts `count` threads for the sampler at `position`; each wakes the worker through its activator
+    /// when views are ready.
     ///
     /// # Errors
     /// If the system refuses a thread.
     pub fn start(
-        name: &str,
+        (layout, position): (&Arc<Layout>, usize),
         count: usize,
         sampling: &Arc<Sampling>,
         shared: &Arc<Shared>,
         activator: impl Fn() -> SyncActivator,
     ) -> Result<Self, StageError> {
-        let (places, places_rx) = bounded::<Place>(count * QUEUED_PER_THREAD);
-        let (decoded_tx, decoded) = bounded(count * QUEUED_PER_THREAD);
+        let (jobs, jobs_rx) = bounded::<Job>(count * QUEUED_PER_THREAD);
+        let (made_tx, made) = bounded(count * QUEUED_PER_THREAD);
         let mut threads = Vec::new();
         for number in 0..count {
             let work = Work {
-                stage: name.to_owned(),
+                layout: Arc::clone(layout),
+                position,
                 sampling: Arc::clone(sampling),
                 shared: Arc::clone(shared),
                 decoder: decoder(),
             };
-            let (places, decoded, activator) = (places_rx.clone(), decoded_tx.clone(), activator());
+            let (jobs, made, activator) = (jobs_rx.clone(), made_tx.clone(), activator());
             let shared = Arc::clone(shared);
             let body = move || {
-                let work = AssertUnwindSafe(|| work.run(&places, &decoded, &activator));
+                let work = AssertUnwindSafe(|| work.run(&jobs, &made, &activator));
                 if catch_unwind(work).is_err() {
                     // Without this the worker would wait for ever for what this thread had in hand.
                     let message = "a decoding thread panicked; this is a bug".to_owned();
@@ -72,28 +88,28 @@ impl Pool {
             };
             threads.push(threads::spawn(&format!("decode-{number}"), body)?);
         }
-        Ok(Self { places: Some(places), decoded, threads })
+        Ok(Self { jobs: Some(jobs), made, threads })
     }
 
-    /// Queues a place; gives it back if all threads have enough to do.
-    pub fn submit(&self, place: Place) -> Option<Place> {
-        match self.places.as_ref()?.try_send(place) {
+    /// Queues a job; gives it back if all threads have enough to do.
+    pub fn submit(&self, job: Job) -> Option<Job> {
+        match self.jobs.as_ref()?.try_send(job) {
             Ok(()) => None,
-            Err(TrySendError::Full(place) | TrySendError::Disconnected(place)) => Some(place),
+            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => Some(job),
         }
     }
 
-    /// The next finished place, if there is one.
-    pub fn take(&self) -> Option<Decoded> {
-        self.decoded.try_recv().ok()
+    /// The next finished job, if there is one.
+    pub fn take(&self) -> Option<Made> {
+        self.made.try_recv().ok()
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
         // Closing both ends first lets every thread leave whatever it waits for.
-        self.places = None;
-        self.decoded = crossbeam_channel::never();
+        self.jobs = None;
+        self.made = crossbeam_channel::never();
         for thread in self.threads.drain(..) {
             // A panic in it was already reported by the hook, and noted by `Work::run`.
             let _ = thread.join();
@@ -102,82 +118,119 @@ impl Drop for Pool {
 }
 
 struct Work {
-    stage: String,
+    layout: Arc<Layout>,
+    /// Of the sampler.
+    position: usize,
     sampling: Arc<Sampling>,
     shared: Arc<Shared>,
     decoder: Box<dyn Decoder>,
 }
 
 impl Work {
-    fn run(mut self, places: &Receiver<Place>, decoded: &Sender<Decoded>, activator: &SyncActivator) {
-        for place in places {
-            if self.shared.is_stopping() {
-                continue;
+    fn run(mut self, jobs: &Receiver<Job>, made: &Sender<Made>, activator: &SyncActivator) {
+        let mut since = clock::now();
+        for Job { step, plans } in jobs {
+            self.shared.times.decode_idle.add(since);
+            let mut parcels = Vec::new();
+            if !self.shared.is_stopping()
+                && let Err(error) = self.make(plans, &mut parcels)
+            {
+                self.shared.fail(error);
             }
-            let sample = match self.sample(place) {
-                Ok(sample) => sample,
-                Err(error) => {
-                    self.shared.fail(error);
-                    None
-                }
-            };
-            if decoded.send(Decoded { place, sample }).is_err() {
+            since = clock::now();
+            if made.send(Made { step, parcels }).is_err() {
                 return;
             }
+            self.shared.times.decode_blocked.add(since);
+            since = clock::now();
             // A worker that is gone needs no waking.
             let _ = activator.activate();
         }
     }
 
-    /// Decodes the place's plan; a segment that cannot be decoded is noted and another one drawn, by
-    /// chance that depends on the place alone, so the batch stays a pure function of (files, seed, step).
-    fn sample(&mut self, place: Place) -> Result<Option<DecodedSample>, StageError> {
-        for attempt in 0..ATTEMPTS_MAX {
-            let Some(plan) = self.sampling.plan(Place { attempt, ..place }) else {
-                if attempt > 0 {
-                    self.shared.counts.slots_empty.fetch_add(1, Ordering::Relaxed);
+    /// Makes the plans' views in one pass; if that fails, each on its own.
+    fn make(&mut self, plans: Vec<SamplePlan>, parcels: &mut Vec<Parcel>) -> Result<(), StageError> {
+        if plans.len() > 1 {
+            match self.attempt(&plans)? {
+                Ok(mut all) => {
+                    parcels.append(&mut all);
+                    return Ok(());
                 }
-                return Ok(None);
-            };
-            match self.clips(&plan) {
-                Ok(clips) => return Ok(Some(DecodedSample { plan, clips })),
+                // Which of the windows it was, and what takes its place, shows below.
+                Err(_) => {}
+            }
+        }
+        for plan in plans {
+            parcels.append(&mut self.make_one(plan)?);
+        }
+        Ok(())
+    }
+
+    /// A segment that cannot be decoded is noted and another one drawn, by chance that depends on the place
+    /// alone, so the batch stays a pure function of (files, seed, step).
+    fn make_one(&mut self, mut plan: SamplePlan) -> Result<Vec<Parcel>, StageError> {
+        let (step, slot) = (plan.step, plan.slot);
+        for attempt in 1..=ATTEMPTS_MAX {
+            match self.attempt(std::slice::from_ref(&plan))? {
+                Ok(parcels) => return Ok(parcels),
                 Err(skip) => self.shared.skip(skip),
             }
             self.shared.counts.redrawn.fetch_add(1, Ordering::Relaxed);
+            let place = Place { step, slot, batch_size: self.sampling.batch_size, attempt };
+            plan = match self.sampling.plan(place) {
+                Some(plan) => plan,
+                None => {
+                    self.shared.counts.slots_empty.fetch_add(1, Ordering::Relaxed);
+                    return Ok(Vec::new());
+                }
+            };
         }
         Err(StageError::failed(
-            &self.stage,
+            &self.layout.operators[self.position].id,
             format!(
-                "step {} slot {}: {ATTEMPTS_MAX} segments in a row could not be decoded; see quarantine.jsonl",
-                place.step, place.slot
+                "step {step} slot {slot}: {ATTEMPTS_MAX} segments in a row could not be decoded; see \
+                 quarantine.jsonl"
             ),
         ))
     }
 
-    /// One pass over the medium for all views; views share pictures.
-    fn clips(&mut self, plan: &SamplePlan) -> Result<Vec<Clip>, Skip> {
-        let segment = &plan.segment;
-        let mut wanted: Vec<u32> =
-            plan.clips.iter().flat_map(|clip| &clip.frames).map(|frame| segment.first + frame).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let frames = self.decoder.decode(&segment.media, &wanted).map_err(|failure| Skip {
-            file: segment.media.name.clone().into(),
-            stage: "decode".to_owned(),
-            reason: failure.reason,
-            message: failure.message,
-            at_secs: failure.at_secs,
-        })?;
-        let counts = &self.shared.counts;
-        counts.frames_decoded.fetch_add(frames.len() as u64, Ordering::Relaxed);
-        counts.clips.fetch_add(plan.clips.len() as u64, Ordering::Relaxed);
-        let frame_at = |frame: &u32| {
-            let position = wanted.binary_search(&(segment.first + frame)).expect("every frame was asked for");
-            Arc::clone(&frames[position])
+    /// One pass over the medium of `plans` for all their views.
+    fn attempt(&mut self, plans: &[SamplePlan]) -> Result<Result<Vec<Parcel>, Skip>, StageError> {
+        let (shared, media) = (&self.shared, &plans[0].segment.media);
+        let begun = clock::now();
+        let mut making = Making::begin(&self.layout, self.position, plans, &shared.arena);
+        let (mut augmenting, mut failed) = (Duration::ZERO, None);
+        let decoded = self.decoder.decode(media, &making.wanted().to_vec(), &mut |index, frame| {
+            let before = clock::now();
+            if let Err(error) = making.add(index, frame) {
+                failed.get_or_insert(error);
+            }
+            augmenting += before.elapsed();
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let pictures = match decoded {
+            Ok(pictures) => pictures,
+            Err(failure) => {
+                return Ok(Err(Skip {
+                    file: media.name.clone().into(),
+                    stage: "decode".to_owned(),
+                    reason: failure.reason,
+                    message: failure.message,
+                    at_secs: failure.at_secs,
+                }));
+            }
         };
-        let clips = plan.clips.iter();
-        Ok(clips
-            .map(|clip| Clip { view: clip.view.clone(), frames: clip.frames.iter().map(frame_at).collect() })
-            .collect())
+        let counts = &shared.counts;
+        counts.frames_decoded.fetch_add(making.wanted().len() as u64, Ordering::Relaxed);
+        counts.pictures.fetch_add(pictures, Ordering::Relaxed);
+        counts.clips.fetch_add(plans.iter().map(|plan| plan.clips.len() as u64).sum(), Ordering::Relaxed);
+        let finishing = clock::now();
+        let parcels = batches(making.finish(), plans);
+        augmenting += finishing.elapsed();
+        shared.times.augment.add_for(augmenting);
+        shared.times.decode.add_for(begun.elapsed().saturating_sub(augmenting));
+        Ok(Ok(parcels))
     }
 }

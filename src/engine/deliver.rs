@@ -52,7 +52,7 @@ pub fn address<'scope>(
         move |input, output| {
             input.for_each_stamp(|capability, data| {
                 for parcel in data.flat_map(DrainContainer::drain) {
-                    output.session(&capability).give(Parcel { sink, ..parcel });
+                    output.session(&capability).give(Parcel { to: sink, ..parcel });
                 }
             });
         }
@@ -81,7 +81,7 @@ pub fn deliver<'scope>(
             input.for_each_stamp(|capability, data| {
                 let Some(capability) = capability.retain_least(output.output_index()) else { return };
                 let (_, parts) = stash.entry(*capability.time()).or_insert_with(|| (capability, Vec::new()));
-                parts.extend(data.flat_map(DrainContainer::drain).map(|parcel| (parcel.sink, parcel.batch)));
+                parts.extend(data.flat_map(DrainContainer::drain).map(|parcel| (parcel.to, parcel.batch)));
             });
             while let Some(entry) = stash.first_entry() {
                 if frontier.frontier().less_equal(entry.key()) {

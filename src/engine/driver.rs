@@ -125,6 +125,7 @@ impl Driver<'_> {
             scalars.extend(open.sink.consume(&batch)?);
             clips = clips.max(batch.slots.len() as u32);
             self.counters.batches += 1;
+            self.flow.shared.arena.give_back(batch);
         }
         Ok((scalars, clips))
     }

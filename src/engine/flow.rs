@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use reelflow_api::error::StageError;
-use reelflow_api::item::DecodedSample;
 use timely::communication::WorkerGuards;
 use timely::dataflow::operators::core::concat::Concatenate as _;
 use timely::dataflow::operators::probe::{self, Probe as _};
@@ -156,7 +155,6 @@ fn work(
 /// What leaves an operator.
 #[derive(Clone)]
 enum Output<'scope> {
-    Clips(Stream<'scope, u64, Vec<DecodedSample>>),
     Views(Stream<'scope, u64, Parcels>),
     Nothing,
 }
@@ -165,7 +163,7 @@ impl<'scope> Output<'scope> {
     fn views(&self) -> Stream<'scope, u64, Parcels> {
         match self {
             Self::Views(stream) => stream.clone(),
-            _ => unreachable!("the plan's ports were checked"),
+            Self::Nothing => unreachable!("the plan's ports were checked"),
         }
     }
 }
@@ -184,16 +182,17 @@ fn build<'scope>(
     for (position, operator) in layout.operators.iter().enumerate() {
         let output = match &operator.kind {
             OperatorKind::Sample(sampling) => {
-                Output::Clips(clips(scope, &operator.id, sampling, layout, shared, probe))
+                Output::Views(clips(scope, position, sampling, layout, shared, probe))
             }
-            OperatorKind::Augment(_) => match &outputs[operator.input] {
-                Output::Clips(stream) => Output::Views(augment(stream.clone(), layout, position, shared)),
-                _ => unreachable!("the plan's ports were checked"),
-            },
+            OperatorKind::Augment(_) => {
+                Output::Views(augment(outputs[operator.input].views(), layout, position))
+            }
             OperatorKind::Views(_) => {
                 Output::Views(views(outputs[operator.input].views(), layout, position, shared))
             }
-            OperatorKind::Batch => Output::Views(gather(outputs[operator.input].views(), &operator.id)),
+            OperatorKind::Batch => {
+                Output::Views(gather(outputs[operator.input].views(), &operator.id, shared))
+            }
             OperatorKind::Sink(number) => {
                 to_sinks.push(address(outputs[operator.input].views(), &operator.id, *number));
                 Output::Nothing

@@ -1,6 +1,7 @@
 //! Brings the slots of a step together on one worker and emits the batch when the frontier has passed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use reelflow_api::item::Batch;
 use timely::container::{CapacityContainerBuilder, DrainContainer};
@@ -10,10 +11,17 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator as _;
 
 use super::parcel::{Parcel, Parcels};
+use super::shared::Shared;
 use crate::batch::collect::collect;
+use crate::edge::clock;
 
 /// One batch a step. Steps go round the workers, so that all of them copy pixels.
-pub fn gather<'scope>(parcels: Stream<'scope, u64, Parcels>, id: &str) -> Stream<'scope, u64, Parcels> {
+pub fn gather<'scope>(
+    parcels: Stream<'scope, u64, Parcels>,
+    id: &str,
+    shared: &Arc<Shared>,
+) -> Stream<'scope, u64, Parcels> {
+    let shared = Arc::clone(shared);
     let by_step =
         ExchangeCore::<CapacityContainerBuilder<Parcels>, _>::new(|parcel: &Parcel| parcel.batch.step);
     parcels.unary_frontier(by_step, id, |_, _| {
@@ -30,7 +38,10 @@ pub fn gather<'scope>(parcels: Stream<'scope, u64, Parcels>, id: &str) -> Stream
                     break;
                 }
                 let (step, (capability, parts)) = entry.remove_entry();
-                output.session(&capability).give(Parcel { sink: 0, batch: collect(step, parts) });
+                let begun = clock::now();
+                let batch = collect(step, parts);
+                shared.times.batch.add(begun);
+                output.session(&capability).give(Parcel { to: 0, batch });
             }
         }
     })

@@ -26,6 +26,25 @@ pub struct Layout {
     pub ahead: u64,
 }
 
+impl Layout {
+    /// Positions of the operators that read the one at `position`.
+    pub fn behind(&self, position: usize) -> impl Iterator<Item = usize> {
+        let is_behind = move |operator: &Operator| {
+            !matches!(operator.kind, OperatorKind::Sample(_)) && operator.input == position
+        };
+        (0..self.operators.len()).filter(move |&other| is_behind(&self.operators[other]))
+    }
+
+    /// Slots of every step behind the sampler at `position`.
+    #[must_use]
+    pub fn batch_size(&self, position: usize) -> u32 {
+        match &self.operators[position].kind {
+            OperatorKind::Sample(sampling) => sampling.batch_size,
+            _ => 1,
+        }
+    }
+}
+
 /// One operator and the one it reads.
 pub struct Operator {
     /// Id in the pipeline file.

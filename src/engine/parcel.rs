@@ -1,23 +1,25 @@
 //! The container in which batches cross between workers and processes.
 //!
 //! Inside a process it moves without a copy. On a wire it is a small header, written with the bincode
-//! that timely itself uses there, and the pixels as raw little-endian bytes.
+//! that timely itself uses there, and the pixels as they are; all processes run on one kind of machine.
 
 use std::io::Write;
 use std::sync::Arc;
 
 use reelflow_api::item::{Batch, SegmentId, SlotInfo, View};
+use reelflow_api::pixels::{Dtype, Pixels};
 use serde::{Deserialize, Serialize};
 use timely::Accountable;
 use timely::bytes::arc::Bytes;
 use timely::container::{DrainContainer, PushInto, SizableContainer};
 use timely::dataflow::channels::ContainerBytes;
 
-/// A batch on its way, with the sink it is for (0 before the sinks are reached).
+/// A batch on its way.
 #[derive(Clone, Debug)]
 pub struct Parcel {
-    /// Number of the sink in the plan.
-    pub sink: u32,
+    /// Whom it is for: the position of the augment stage behind a sampler, the number of the sink behind
+    /// a batch, 0 between.
+    pub to: u32,
     /// What is in it.
     pub batch: Batch,
 }
@@ -58,18 +60,18 @@ impl PushInto<Parcel> for Parcels {
 
 #[derive(Deserialize, Serialize)]
 struct Header {
-    sink: u32,
+    to: u32,
     step: u64,
     slots: Vec<(u32, u32, u64, Vec<Vec<u32>>)>,
-    /// Name, shape and number of values of each view.
-    views: Vec<(String, [u64; 4], u64)>,
+    /// Name, shape, type and number of values of each view.
+    views: Vec<(String, [u64; 4], Dtype, u64)>,
 }
 
 impl Header {
     fn of(parcel: &Parcel) -> Self {
         let batch = &parcel.batch;
         Self {
-            sink: parcel.sink,
+            to: parcel.to,
             step: batch.step,
             slots: batch
                 .slots
@@ -79,7 +81,10 @@ impl Header {
             views: batch
                 .views
                 .iter()
-                .map(|view| (view.name.to_string(), view.shape.map(|n| n as u64), view.pixels.len() as u64))
+                .map(|view| {
+                    let shape = view.shape.map(|n| n as u64);
+                    (view.name.to_string(), shape, view.pixels.dtype(), view.pixels.len() as u64)
+                })
                 .collect(),
         }
     }
@@ -95,8 +100,8 @@ impl ContainerBytes for Parcels {
     fn length_in_bytes(&self) -> usize {
         let parcels = self.0.iter().map(|parcel| {
             let header = bincode::serialized_size(&Header::of(parcel)).expect("plain data has a size");
-            let values: usize = parcel.batch.views.iter().map(|view| view.pixels.len()).sum();
-            8 + header as usize + 4 * values
+            let pixels: usize = parcel.batch.views.iter().map(|view| view.pixels.bytes().len()).sum();
+            8 + header as usize + pixels
         });
         // timely wants whole words.
         (8 + parcels.sum::<usize>()).next_multiple_of(8)
@@ -110,9 +115,7 @@ impl ContainerBytes for Parcels {
             bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
             bytes.extend_from_slice(&header);
             for view in &parcel.batch.views {
-                for value in &view.pixels {
-                    bytes.extend_from_slice(&value.to_le_bytes());
-                }
+                bytes.extend_from_slice(view.pixels.bytes());
             }
         }
         bytes.resize(bytes.len().next_multiple_of(8), 0);
@@ -136,13 +139,11 @@ fn read_parcel(rest: &mut &[u8]) -> Parcel {
     let views = header
         .views
         .into_iter()
-        .map(|(name, shape, values)| View {
-            name: Arc::from(name),
-            shape: shape.map(|n| n as usize),
-            pixels: take(rest, 4 * values as usize)
-                .chunks_exact(4)
-                .map(|word| f32::from_le_bytes(word.try_into().expect("four bytes")))
-                .collect(),
+        .map(|(name, shape, dtype, values)| {
+            let mut pixels = Pixels::zeroed(dtype, values as usize);
+            let bytes = pixels.bytes_mut();
+            bytes.copy_from_slice(take(rest, bytes.len()));
+            View { name: Arc::from(name), shape: shape.map(|n| n as usize), pixels }
         })
         .collect();
     let slots = header
@@ -150,7 +151,7 @@ fn read_parcel(rest: &mut &[u8]) -> Parcel {
         .into_iter()
         .map(|(slot, attempt, id, frames)| SlotInfo { slot, attempt, segment: SegmentId(id), frames })
         .collect();
-    Parcel { sink: header.sink, batch: Batch { step: header.step, slots, views } }
+    Parcel { to: header.to, batch: Batch { step: header.step, slots, views } }
 }
 
 #[cfg(test)]
@@ -170,10 +171,10 @@ mod tests {
             views: vec![View {
                 name: "anchor".into(),
                 shape: [1, 1, 1, 3],
-                pixels: vec![0.5, -1.0, f32::MIN],
+                pixels: vec![0.5, -1.0, f32::MIN].into(),
             }],
         };
-        let parcels = Parcels(vec![Parcel { sink: 2, batch: batch.clone() }, Parcel { sink: 0, batch }]);
+        let parcels = Parcels(vec![Parcel { to: 2, batch: batch.clone() }, Parcel { to: 0, batch }]);
         let mut bytes = Vec::new();
         parcels.into_bytes(&mut bytes);
         assert_eq!(bytes.len(), parcels.length_in_bytes());

@@ -38,6 +38,7 @@ fn segment(number: u64, label: Name, group: Name, split: Name) -> Arc<Segment> {
         keys: vec![0],
         codec: "none".into(),
         bytes: 0,
+        track: None,
     };
     Arc::new(Segment {
         id: SegmentId(number),

@@ -116,12 +116,13 @@ fn fit(picture: RgbImage, width: u32, height: u32) -> RgbImage {
 /// Frame `frame` of the clip in slot `index`.
 fn picture(view: &View, index: usize, frame: usize, light: Light) -> RgbImage {
     let [channels, frames, height, width] = view.shape;
-    let clip = &view.pixels[index * view.clip_len()..(index + 1) * view.clip_len()];
+    let first = index * view.clip_len();
     RgbImage::from_fn(width as u32, height as u32, |x, y| {
         let pixel = y as usize * width + x as usize;
         Rgb([0, 1, 2].map(|colour: usize| {
             let plane = colour.min(channels - 1) * frames + frame;
-            let value = clip[plane * height * width + pixel] * light.std[colour] + light.mean[colour];
+            let value = view.pixels.at(first + plane * height * width + pixel);
+            let value = value * light.std[colour] + light.mean[colour];
             (value * 255.0).round().clamp(0.0, 255.0) as u8
         }))
     })
@@ -146,8 +147,8 @@ mod tests {
     fn batch() -> Batch {
         let slot = |slot| SlotInfo { slot, attempt: 0, segment: SegmentId(1), frames: vec![vec![5, 6, 7]] };
         let pixels = (0..2).flat_map(|s| (0..3).map(move |t| s as f32 * 0.5 + t as f32 * 0.1));
-        let pixels = pixels.flat_map(|value| [value; 8]).collect();
-        let view = View { name: "clip".into(), shape: [1, 3, 2, 4], pixels };
+        let pixels: Vec<f32> = pixels.flat_map(|value| [value; 8]).collect();
+        let view = View { name: "clip".into(), shape: [1, 3, 2, 4], pixels: pixels.into() };
         Batch { step: 1, slots: vec![slot(0), slot(1)], views: vec![view] }
     }
 
@@ -167,7 +168,7 @@ mod tests {
     fn normalised_values_are_lit_again() {
         let light = Light { mean: [0.2, 0.4, 0.6], std: [0.5, 0.25, 1.0] };
         let mut batch = batch();
-        batch.views[0].pixels.fill(0.4);
+        batch.views[0].pixels.f32_mut().fill(0.4);
         let pixel = picture(&batch.views[0], 0, 0, light).get_pixel(0, 0).0;
         assert_eq!(pixel, [102, 128, 255]);
     }
@@ -176,7 +177,7 @@ mod tests {
     fn long_clips_and_large_pictures_are_thinned() {
         assert_eq!(shown(3), [0, 1, 2]);
         assert_eq!(shown(64), (0..32).map(|i| 2 * i).collect::<Vec<_>>());
-        let view = View { name: "clip".into(), shape: [1, 1, 300, 400], pixels: vec![0.0; 120_000] };
+        let view = View { name: "clip".into(), shape: [1, 1, 300, 400], pixels: vec![0.0; 120_000].into() };
         assert_eq!(thumb_size(&view), (112, 84));
         assert_eq!(fit(picture(&view, 0, 0, Light::PLAIN), 112, 84).dimensions(), (112, 84));
     }

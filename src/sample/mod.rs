@@ -15,7 +15,7 @@ use reelflow_api::spec::Spec;
 pub const ALL: &[&Spec] = &[&triplet::SPEC, &uniform::SPEC, &sweep::SPEC];
 
 #[cfg(test)]
-mod fixture {
+pub(crate) mod fixture {
     //! Catalogues of made-up segments.
 
     use std::sync::Arc;
@@ -48,6 +48,7 @@ mod fixture {
             keys: Vec::new(),
             codec: "pattern".into(),
             bytes: 0,
+            track: None,
         };
         Arc::new(Segment {
             id: SegmentId(id),

@@ -107,7 +107,7 @@ impl Sampler for SweepSettings {
             slot: place.slot,
             attempt: 0,
             segment: segment.clone(),
-            clips: vec![ClipPlan { view: Arc::from("clip"), frames }],
+            clips: vec![ClipPlan { view: Arc::from("clip"), frames, given: None }],
         })
     }
 }

@@ -111,7 +111,7 @@ impl Sampler for TripletSettings {
             .number(place.attempt.into())
             .rng();
         let (anchor, negative) = self.windows(segment.times(), &mut rng);
-        let clip = |view: &str, frames| ClipPlan { view: Arc::from(view), frames };
+        let clip = |view: &str, frames| ClipPlan { view: Arc::from(view), frames, given: None };
         Some(SamplePlan {
             step: place.step,
             slot: place.slot,

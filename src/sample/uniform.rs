@@ -92,7 +92,7 @@ impl Sampler for UniformSettings {
             slot: place.slot,
             attempt: place.attempt,
             segment: segment.clone(),
-            clips: vec![ClipPlan { view: Arc::from("clip"), frames }],
+            clips: vec![ClipPlan { view: Arc::from("clip"), frames, given: None }],
         })
     }
 }

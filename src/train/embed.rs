@@ -90,7 +90,18 @@ pub(super) fn to_tensor(view: &View, device: Device) -> Result<Tensor, StageErro
     }
     let [c, t, h, w] = view.shape.map(|size| size as i64);
     let count = (view.pixels.len() / clip) as i64;
-    Ok(Tensor::from_slice(&view.pixels).reshape([count, c, t, h, w]).to_device(device))
+    let kind = match view.pixels.dtype() {
+        Dtype::F32 => Kind::Float,
+        Dtype::F16 => Kind::Half,
+        Dtype::Bf16 => Kind::BFloat16,
+        Dtype::U8 => Kind::Uint8,
+    };
+    // Narrow values cross to the device as they are and become f32 there; bytes are spread over 0 to 1.
+    let clips = Tensor::f_from_data_size(view.pixels.bytes(), &[count, c, t, h, w], kind)
+        .map_err(|error| StageError::failed("train", error.to_string()))?
+        .to_device(device)
+        .to_kind(Kind::Float);
+    Ok(if kind == Kind::Uint8 { clips / 255.0 } else { clips })
 }
 
 /// Runs tensor code and turns its panic into an error: tch panics when libtorch throws, above all when

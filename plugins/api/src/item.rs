@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::pixels::Pixels;
+
 /// The identity of a segment: stable across runs and worker counts, never reused.
 ///
 /// 63 bits, so that it fits an `i64` tensor.
@@ -53,6 +55,37 @@ pub struct Media {
     pub codec: String,
     /// Size in bytes; 0 where there is no file.
     pub bytes: u64,
+    /// Where the file keeps its access units, if a decoder may read them without a demuxer.
+    pub track: Option<Arc<Track>>,
+}
+
+/// The access units of a video track, found once, so that decoding needs no demuxer and no seek.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Track {
+    /// Format of the units, in the words of the library that decodes them.
+    pub caps: String,
+    /// In the order of decoding.
+    pub units: Vec<Unit>,
+}
+
+/// One access unit: what a decoder takes at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Unit {
+    /// First byte in the file.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u32,
+    /// Position in [`Media::times`] of the picture it shows; [`Unit::HIDDEN`] if it shows none.
+    pub shows: u32,
+    /// Decoding can start here.
+    pub is_key: bool,
+    /// No other unit needs it.
+    pub is_disposable: bool,
+}
+
+impl Unit {
+    /// [`Unit::shows`] of a unit whose picture is never shown.
+    pub const HIDDEN: u32 = u32::MAX;
 }
 
 impl Media {
@@ -105,12 +138,29 @@ pub struct Catalogue {
 }
 
 /// Which frames make one clip: the window of one view.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClipPlan {
     /// The view it becomes: `anchor`, `positive`, `negative`.
     pub view: Arc<str>,
     /// Frame numbers within the segment, 0-based, in clip order; repeats are allowed.
     pub frames: Vec<u32>,
+    /// Augmentation that was decided beforehand and takes the place of the draws.
+    pub given: Option<Given>,
+}
+
+/// Augmentation of one clip as a plan file states it, in place of what would be drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Given {
+    /// Left, top, width and height of the part to crop, pixels of the upright picture.
+    pub crop: [u32; 4],
+    /// Mirror left-right.
+    pub flip: bool,
+    /// Factor of the brightness, 1 changes nothing.
+    pub brightness: f32,
+    /// Factor of the contrast, 1 changes nothing.
+    pub contrast: f32,
+    /// Factor of the saturation, 1 changes nothing.
+    pub saturation: f32,
 }
 
 /// All clips of one slot of one step: pure in (catalogue, seed, step, slot, attempt).
@@ -147,9 +197,116 @@ pub struct Colour {
     pub full_range: bool,
 }
 
-/// One decoded picture: 8-bit I420, planes tightly packed one after the other.
+/// How the samples of a picture lie in memory. Chroma is halved both ways, rounded up.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum PixelFormat {
+    /// Three planes Y, U, V, 8 bit.
+    #[default]
+    I420,
+    /// Two planes, Y and U beside V, 8 bit.
+    Nv12,
+    /// Three planes Y, U, V, 10 bit in the low bits of little-endian 16.
+    I420P10,
+}
+
+impl PixelFormat {
+    /// Planes, and bytes of a row of each for a picture `width` pixels wide.
+    #[must_use]
+    pub fn row_bytes(self, width: u32) -> Vec<usize> {
+        let (luma, chroma) = (width as usize, (width as usize).div_ceil(2));
+        match self {
+            Self::I420 => vec![luma, chroma, chroma],
+            Self::Nv12 => vec![luma, 2 * chroma],
+            Self::I420P10 => vec![2 * luma, 2 * chroma, 2 * chroma],
+        }
+    }
+}
+
+/// One plane of a picture that lies somewhere else.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plane<'a> {
+    /// Rows from top to bottom, each `stride` bytes after the one before; the last may be shorter.
+    pub bytes: &'a [u8],
+    /// Bytes from row to row.
+    pub stride: usize,
+}
+
+impl<'a> Plane<'a> {
+    /// `bytes` bytes of row `row`.
+    #[must_use]
+    pub fn row(&self, row: usize, bytes: usize) -> &'a [u8] {
+        &self.bytes[row * self.stride..][..bytes]
+    }
+}
+
+/// A decoded picture where the decoder put it: only looked at, never kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// Presentation time in stream time, nanoseconds.
+    pub time: u64,
+    /// Luma width in pixels.
+    pub width: u32,
+    /// Luma height in pixels.
+    pub height: u32,
+    /// Meaning of the code values.
+    pub colour: Colour,
+    /// How samples lie in [`Frame::planes`].
+    pub format: PixelFormat,
+    /// The planes; those the format does not have are empty.
+    pub planes: [Plane<'a>; 3],
+}
+
+impl Frame<'_> {
+    /// Whether every plane holds all its rows.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let rows = |plane: usize| match plane {
+            0 => self.height as usize,
+            _ => (self.height as usize).div_ceil(2),
+        };
+        let widths = self.format.row_bytes(self.width);
+        self.width > 0
+            && self.height > 0
+            && widths.iter().enumerate().all(|(index, &bytes)| {
+                let plane = &self.planes[index];
+                plane.stride >= bytes && plane.bytes.len() >= (rows(index) - 1) * plane.stride + bytes
+            })
+    }
+
+    /// A copy that can be kept: I420, 8 bit (10 bits are rounded to 8).
+    #[must_use]
+    pub fn to_picture(&self) -> Picture {
+        let (w, h) = (self.width as usize, self.height as usize);
+        let (cw, ch) = (w.div_ceil(2), h.div_ceil(2));
+        let mut planes = Vec::with_capacity(w * h + 2 * cw * ch);
+        for (plane, columns, rows) in [(0, w, h), (1, cw, ch), (2, cw, ch)] {
+            for row in 0..rows {
+                match self.format {
+                    PixelFormat::I420 => planes.extend_from_slice(self.planes[plane].row(row, columns)),
+                    PixelFormat::Nv12 if plane == 0 => {
+                        planes.extend_from_slice(self.planes[0].row(row, columns));
+                    }
+                    PixelFormat::Nv12 => {
+                        let both = self.planes[1].row(row, 2 * columns).chunks_exact(2);
+                        planes.extend(both.map(|pair| pair[plane - 1]));
+                    }
+                    PixelFormat::I420P10 => {
+                        let deep = self.planes[plane].row(row, 2 * columns).chunks_exact(2);
+                        planes.extend(deep.map(|pair| {
+                            let value = u16::from_le_bytes([pair[0], pair[1]]);
+                            ((value + 2) >> 2).min(255) as u8
+                        }));
+                    }
+                }
+            }
+        }
+        Picture { time: self.time, width: self.width, height: self.height, colour: self.colour, planes }
+    }
+}
+
+/// A picture of its own: 8-bit I420, planes tightly packed one after the other.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Frame {
+pub struct Picture {
     /// Presentation time in stream time, nanoseconds.
     pub time: u64,
     /// Luma width in pixels.
@@ -162,7 +319,7 @@ pub struct Frame {
     pub planes: Vec<u8>,
 }
 
-impl Frame {
+impl Picture {
     /// Width of a chroma row.
     #[must_use]
     pub fn chroma_width(&self) -> usize {
@@ -194,24 +351,24 @@ impl Frame {
         let (luma, chroma) = (self.y().len(), self.chroma_width() * self.chroma_height());
         &self.planes[luma + chroma..luma + 2 * chroma]
     }
-}
 
-/// A decoded clip: pictures in clip order; views of one sample share them.
-#[derive(Clone, Debug)]
-pub struct Clip {
-    /// The view it becomes.
-    pub view: Arc<str>,
-    /// Pictures in clip order, all of one size.
-    pub frames: Vec<Arc<Frame>>,
-}
-
-/// A plan with its pictures: what decoding makes of a [`SamplePlan`].
-#[derive(Clone, Debug)]
-pub struct DecodedSample {
-    /// What was asked for.
-    pub plan: SamplePlan,
-    /// One clip a view, in the plan's order.
-    pub clips: Vec<Clip>,
+    /// The picture as stages see it.
+    #[must_use]
+    pub fn frame(&self) -> Frame<'_> {
+        let plane = |bytes, stride| Plane { bytes, stride };
+        Frame {
+            time: self.time,
+            width: self.width,
+            height: self.height,
+            colour: self.colour,
+            format: PixelFormat::I420,
+            planes: [
+                plane(self.y(), self.width as usize),
+                plane(self.u(), self.chroma_width()),
+                plane(self.v(), self.chroma_width()),
+            ],
+        }
+    }
 }
 
 /// Who sits in a slot of a batch.
@@ -234,8 +391,8 @@ pub struct View {
     pub name: Arc<str>,
     /// Channels, frames, rows, columns of one clip: `[C, T, H, W]`.
     pub shape: [usize; 4],
-    /// `[B, C, T, H, W]`, f32, in the value range the augment stage states.
-    pub pixels: Vec<f32>,
+    /// `[B, C, T, H, W]`, in the value range the augment stage states.
+    pub pixels: Pixels,
 }
 
 impl View {

@@ -1,6 +1,7 @@
 //! The contract between reelflow and its stages: what flows, what a stage is, how it describes itself.
 //!
 //! * [`item`] - the nouns on the edges: segment, plan, frame, clip, batch.
+//! * [`pixels`] - the values of views, in blocks that are lent out in parts.
 //! * [`stage`] - the shapes a stage can have, from source to sink.
 //! * [`spec`] - how a stage names itself, lists its parameters and is built from a TOML table.
 //! * [`schema`] - what a schema of parameters allows.
@@ -14,6 +15,7 @@
 pub mod bank;
 pub mod error;
 pub mod item;
+pub mod pixels;
 pub mod pretext;
 mod read;
 pub mod rng;

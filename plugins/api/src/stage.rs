@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use crate::bank::BankSettings;
 use crate::error::{Skip, StageError};
-use crate::item::{Batch, Catalogue, Clip, Media, Origin, SamplePlan, View};
+use crate::item::{Batch, Catalogue, ClipPlan, Frame, Media, Origin, SamplePlan};
+use crate::pixels::{Dtype, Pixels};
 use crate::rng::Key;
 
 /// A stage, built from its TOML table.
@@ -132,17 +133,32 @@ pub trait Sampler: Send + Sync {
     fn plan(&self, catalogue: &Catalogue, place: Place, key: Key) -> Option<SamplePlan>;
 }
 
-/// Turns one decoded clip into one view.
+/// Turns the pictures of one clip into one view.
 pub trait Augment: Send + Sync {
     /// Shape `[C, T, H, W]` of the view made of `frames` pictures.
     fn shape(&self, frames: u32) -> [usize; 4];
 
-    /// Draws parameters once from `key` (already specific to step, slot and view) and applies them to
-    /// every frame.
+    /// Type of the view's values.
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    /// Draws parameters once from `key` (already specific to step, slot and view), for every frame of the
+    /// clip that `plan` asks `media` for.
+    fn begin(&self, plan: &ClipPlan, media: &Media, key: Key) -> Box<dyn ViewMaker>;
+}
+
+/// Makes one view of pictures that come one by one and are not kept.
+pub trait ViewMaker {
+    /// Takes the picture with the number `index` of the clip, in any order, and writes what it can into
+    /// `view`, `[C, T, H, W]`. A picture that comes again replaces itself.
     ///
     /// # Errors
-    /// If the clip's pictures differ in size or have none.
-    fn apply(&self, clip: &Clip, media: &Media, key: Key) -> Result<View, StageError>;
+    /// If the picture's size is not the medium's, or a plane is short.
+    fn add(&mut self, index: usize, frame: &Frame<'_>, view: &mut Pixels) -> Result<(), StageError>;
+
+    /// Writes what needs all pictures of the clip.
+    fn finish(&mut self, view: &mut Pixels);
 }
 
 /// Changes views in place; the same code before the batch (one slot) and after it (all slots).

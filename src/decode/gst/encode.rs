@@ -305,7 +305,9 @@ mod tests {
         assert!((media.frame_rate() - 25.0).abs() < 0.01, "{}", media.frame_rate());
         assert_eq!(media.keys, [0, 6, 12]);
         let wanted: Vec<u32> = (0..15).collect();
-        for (at, frame) in decode::decoder().decode(&media, &wanted).unwrap().iter().enumerate() {
+        for (at, frame) in
+            decode::pictures(decode::decoder().as_mut(), &media, &wanted).unwrap().iter().enumerate()
+        {
             let edge = frame.y()[64 * 20..64 * 21].iter().position(|&luma| luma > 110);
             assert_eq!(edge, Some(10 + 2 * at), "frame {at}");
         }

@@ -68,6 +68,11 @@ impl State {
         passes
     }
 
+    /// Pictures seen since the start.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
     /// Wants these from now on, without emptying the pipeline.
     pub fn want(&mut self, wanted: Wanted) {
         self.wanted = Some(wanted);

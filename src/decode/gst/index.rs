@@ -309,6 +309,7 @@ fn pass(path: &Path, bytes: u64, chain: &Chain) -> Pass {
         keys: Vec::new(),
         codec,
         bytes,
+        track: None,
     };
     Pass {
         times: Vec::new(),

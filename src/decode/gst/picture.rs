@@ -1,39 +1,74 @@
-//! A GStreamer buffer into a [`Frame`]: tight planes, and what its values mean.
+//! A GStreamer buffer as a [`Frame`]: its planes where they lie, and what their values mean.
 
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
-use reelflow_api::item::{Colour, Frame, Matrix};
+use reelflow_api::error::SkipReason;
+use reelflow_api::item::{Colour, Frame, Matrix, Media, PixelFormat, Plane};
 
 use super::chain::broken;
 use crate::decode::Failure;
 
-/// Copies an I420 picture out of `sample`; its time is set to `time`.
+/// Shows `look` the picture of `time` in `buffer`, where it lies.
 ///
 /// # Errors
-/// `corrupt` if the buffer does not hold the picture its caps describe.
-pub(super) fn frame(sample: &gst::Sample, time: u64) -> Result<Frame, Failure> {
-    let caps = sample.caps().ok_or_else(|| broken("a picture without a format"))?;
-    let buffer = sample.buffer().ok_or_else(|| broken("a sample without a picture"))?;
-    let info = gst_video::VideoInfo::from_caps(caps).map_err(broken)?;
-    let picture = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info).map_err(broken)?;
-    let (width, height) = (info.width(), info.height());
-    let (w, h) = (width as usize, height as usize);
-    let (cw, ch) = (w.div_ceil(2), h.div_ceil(2));
-    let mut planes = Vec::with_capacity(w * h + 2 * cw * ch);
-    for (plane, columns, rows) in [(0u32, w, h), (1, cw, ch), (2, cw, ch)] {
-        let data = picture.plane_data(plane).map_err(broken)?;
-        let stride = picture.plane_stride()[plane as usize] as usize;
-        if stride == columns {
-            planes.extend_from_slice(data.get(..columns * rows).ok_or_else(|| broken("a short plane"))?);
-            continue;
-        }
-        for row in 0..rows {
-            let line = data.get(row * stride..row * stride + columns);
-            planes.extend_from_slice(line.ok_or_else(|| broken("a short plane"))?);
-        }
+/// `corrupt` if the buffer does not hold the picture that `info` describes.
+pub(super) fn show<T>(
+    buffer: &gst::BufferRef,
+    (info, colour): &(gst_video::VideoInfo, Colour),
+    time: u64,
+    look: impl FnOnce(&Frame<'_>) -> T,
+) -> Result<T, Failure> {
+    let picture = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info).map_err(broken)?;
+    let format = match info.format() {
+        gst_video::VideoFormat::I420 => PixelFormat::I420,
+        gst_video::VideoFormat::Nv12 => PixelFormat::Nv12,
+        gst_video::VideoFormat::I42010le => PixelFormat::I420P10,
+        other => return Err(broken(format!("pictures of the form {other}"))),
+    };
+    let mut planes = [Plane::default(); 3];
+    for (index, plane) in planes.iter_mut().enumerate().take(info.n_planes() as usize) {
+        let stride = usize::try_from(picture.plane_stride()[index]).map_err(broken)?;
+        *plane = Plane { bytes: picture.plane_data(index as u32).map_err(broken)?, stride };
     }
-    Ok(Frame { time, width, height, colour: colour(caps, &info), planes })
+    let frame = Frame { time, width: info.width(), height: info.height(), colour: *colour, format, planes };
+    if !frame.is_whole() {
+        return Err(broken("a short plane"));
+    }
+    Ok(look(&frame))
+}
+
+/// What the caps of decoded pictures say: layout, and meaning of the values.
+///
+/// # Errors
+/// `corrupt` if they describe no picture.
+pub(super) fn meaning(caps: &gst::CapsRef) -> Result<(gst_video::VideoInfo, Colour), Failure> {
+    let info = gst_video::VideoInfo::from_caps(caps).map_err(broken)?;
+    let colour = colour(caps, &info);
+    Ok((info, colour))
+}
+
+/// Refuses a picture of another size than the medium's.
+///
+/// # Errors
+/// `corrupt`
+pub(super) fn check_size(info: &gst_video::VideoInfo, media: &Media, time: u64) -> Result<(), Failure> {
+    if (info.width(), info.height()) == (media.width, media.height) {
+        return Ok(());
+    }
+    let message = format!(
+        "the picture changes from {}x{} to {}x{}; split the file there",
+        media.width,
+        media.height,
+        info.width(),
+        info.height()
+    );
+    Err(Failure::new(SkipReason::Corrupt, message).at(time))
+}
+
+/// Caps of the forms that [`show`] understands; everything else is converted to the first of them.
+pub(super) fn accepted() -> gst::Caps {
+    gst::Caps::builder("video/x-raw").field("format", gst::List::new(["I420"])).build()
 }
 
 /// Matrix and range as the decoder negotiated them; where it did not, the habit by size.
@@ -82,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn padded_rows_become_tight_planes() {
+    fn padded_rows_are_seen_through() {
         gst::init().unwrap();
         // 6x3 in GStreamer's layout: rows of 8 and 4 bytes.
         let caps = gst::Caps::builder("video/x-raw")
@@ -91,12 +126,12 @@ mod tests {
             .field("height", 3)
             .field("framerate", gst::Fraction::new(25, 1))
             .build();
-        let size = gst_video::VideoInfo::from_caps(&caps).unwrap().size();
-        let bytes: Vec<u8> = (0..size as u8).collect();
-        let sample = gst::Sample::builder().buffer(&gst::Buffer::from_slice(bytes)).caps(&caps).build();
-        let frame = frame(&sample, 5).unwrap();
-        assert_eq!(frame.y(), [0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21]);
-        assert_eq!((frame.chroma_width(), frame.chroma_height()), (3, 2));
-        assert_eq!(frame.u().len() + frame.v().len(), 12);
+        let meaning = meaning(&caps).unwrap();
+        let bytes: Vec<u8> = (0..meaning.0.size() as u8).collect();
+        let buffer = gst::Buffer::from_slice(bytes);
+        let picture = show(&buffer, &meaning, 5, |frame| frame.to_picture()).unwrap();
+        assert_eq!(picture.y(), [0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21]);
+        assert_eq!((picture.chroma_width(), picture.chroma_height()), (3, 2));
+        assert_eq!((picture.u().len() + picture.v().len(), picture.time), (12, 5));
     }
 }

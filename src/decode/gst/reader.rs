@@ -16,7 +16,7 @@ use super::chain::{self, Chain, add, broken, element};
 use super::gate::{Clock, Gate, Mark, Wanted};
 use super::{picture, tables};
 use crate::decode::plan::{Run, runs, worth_skipping};
-use crate::decode::{Decoder, Failure};
+use crate::decode::{Decoder, Failure, Take};
 
 /// Pictures that wait between the decoder's thread and ours.
 const WAITING: u32 = 2;
@@ -30,7 +30,7 @@ pub struct FileDecoder {
 }
 
 impl Decoder for FileDecoder {
-    fn decode(&mut self, media: &Media, wanted: &[u32]) -> Result<Vec<Arc<Frame>>, Failure> {
+    fn decode(&mut self, media: &Media, wanted: &[u32], take: &mut Take<'_>) -> Result<u64, Failure> {
         let Origin::File(path) = &media.origin else {
             return Err(Failure::new(SkipReason::NotMedia, format!("{} is not a file", media.name)));
         };
@@ -40,13 +40,13 @@ impl Decoder for FileDecoder {
         }
         super::init()?;
         let may_seek = !media.keys.is_empty() && self.no_seeks.as_ref() != Some(path);
-        match self.attempt(path, media, wanted, may_seek) {
+        match self.attempt(path, media, wanted, may_seek, take) {
             Err(failure) if may_seek && failure.reason == SkipReason::Corrupt => {
                 // A key frame may be none, or the index may be wrong: what cannot be had by seeking may
                 // come in order. If it does, seeks are not tried again on this file.
-                let frames = self.attempt(path, media, wanted, false)?;
+                let decoded = self.attempt(path, media, wanted, false, take)?;
                 self.no_seeks = Some(path.clone());
-                Ok(frames)
+                Ok(decoded)
             }
             result => result,
         }
@@ -60,7 +60,8 @@ impl FileDecoder {
         media: &Media,
         wanted: &[u32],
         may_seek: bool,
-    ) -> Result<Vec<Arc<Frame>>, Failure> {
+        take: &mut Take<'_>,
+    ) -> Result<u64, Failure> {
         let first = wanted.first().copied().unwrap_or(0);
         let kept = self.open.take().filter(|session| {
             session.path == path && (session.next <= first || may_seek) && may_seek == session.may_seek
@@ -69,9 +70,11 @@ impl FileDecoder {
             Some(session) => session,
             None => Session::open(path, media, may_seek)?,
         };
-        let frames = session.read(media, wanted)?;
+        let before = session.gate.state().count();
+        session.read(media, wanted, take)?;
+        let decoded = session.gate.state().count() - before;
         self.open = Some(session);
-        Ok(frames)
+        Ok(decoded)
     }
 }
 
@@ -94,10 +97,9 @@ impl Session {
         Ok(Self { path: path.to_owned(), chain, gate, sink, next: 0, may_seek })
     }
 
-    fn read(&mut self, media: &Media, wanted: &[u32]) -> Result<Vec<Arc<Frame>>, Failure> {
+    fn read(&mut self, media: &Media, wanted: &[u32], take: &mut Take<'_>) -> Result<(), Failure> {
         let keys: &[u32] = if self.may_seek { &media.keys } else { &[] };
         let worth = worth_skipping(media.width, media.height);
-        let mut frames = Vec::with_capacity(wanted.len());
         for Run { seek, wanted: part } in runs(keys, wanted, self.next, worth) {
             let part: Range<usize> = part;
             let marks = marks(media, &wanted[part.clone()]);
@@ -105,12 +107,13 @@ impl Session {
                 Some(key) => self.seek(media, key, marks.clone())?,
                 None => self.gate.state().want(marks.clone()),
             }
-            for (&position, &limits) in wanted[part].iter().zip(&marks) {
-                frames.push(Arc::new(self.take(media, position, limits)?));
+            for (index, &limits) in part.zip(&marks) {
+                let position = wanted[index];
+                self.take(media, position, limits, |frame| take(index, frame))?;
                 self.next = position + 1;
             }
         }
-        Ok(frames)
+        Ok(())
     }
 
     /// Goes to the key frame at position `key`; what comes after it is judged by `marks`.
@@ -134,7 +137,13 @@ impl Session {
     }
 
     /// The picture at `position`, which has a mark within `limits`.
-    fn take(&mut self, media: &Media, position: u32, limits: (u64, u64)) -> Result<Frame, Failure> {
+    fn take(
+        &mut self,
+        media: &Media,
+        position: u32,
+        limits: (u64, u64),
+        look: impl FnOnce(&Frame<'_>),
+    ) -> Result<(), Failure> {
         let time = media.times[position as usize];
         let missing = || {
             let message = "the frame did not come out of the decoder; the file is damaged there";
@@ -155,15 +164,11 @@ impl Session {
             if mark > limits.1 {
                 return Err(missing());
             }
-            let frame = picture::frame(&sample, time)?;
-            if (frame.width, frame.height) != (media.width, media.height) {
-                let message = format!(
-                    "the picture changes from {}x{} to {}x{}; split the file there",
-                    media.width, media.height, frame.width, frame.height
-                );
-                return Err(Failure::new(SkipReason::Corrupt, message).at(time));
-            }
-            return Ok(frame);
+            let caps = sample.caps().ok_or_else(|| broken("a picture without a format"))?;
+            let buffer = sample.buffer().ok_or_else(|| broken("a sample without a picture"))?;
+            let meaning = picture::meaning(caps)?;
+            picture::check_size(&meaning.0, media, time)?;
+            return picture::show(buffer, &meaning, time, look);
         }
     }
 }
@@ -188,7 +193,7 @@ fn marks(media: &Media, wanted: &[u32]) -> Wanted {
     wanted.iter().map(mark).collect()
 }
 
-/// Opens `path` down to an appsink with decoded I420 pictures; `gate` stands right behind the decoder.
+/// Opens `path` down to an appsink with decoded pictures; `gate` stands right behind the decoder.
 pub(super) fn open_decoding(path: &Path, gate: &Gate) -> Result<(Chain, AppSink), Failure> {
     let status = chain::status();
     let sink = AppSink::builder().sync(false).async_(false).max_buffers(WAITING).build();
@@ -219,7 +224,7 @@ pub(super) fn open_decoding(path: &Path, gate: &Gate) -> Result<(Chain, AppSink)
     Ok((chain, sink))
 }
 
-/// `[parser] ! decoder ! videoconvert ! I420 ! end`; the conversion hands I420 through untouched.
+/// `[parser] ! decoder ! videoconvert ! filter ! end`; the conversion hands what is accepted through untouched.
 fn hang_decoder(
     pipeline: &gst::Pipeline,
     pad: &gst::Pad,
@@ -240,7 +245,7 @@ fn hang_decoder(
     guard(decoded.as_ref().unwrap_or(pad));
     line.push(element("videoconvert", tables::BASE)?);
     let filter = element("capsfilter", tables::BASE)?;
-    filter.set_property("caps", gst::Caps::builder("video/x-raw").field("format", "I420").build());
+    filter.set_property("caps", picture::accepted());
     line.push(filter);
     line.push(end.clone());
     let elements: Vec<&gst::Element> = line.iter().collect();

@@ -180,9 +180,9 @@ fn pieces(media: &Media, part: Range<f64>, want: usize, group: &str) -> Result<V
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let frames = decode::decoder().decode(media, &wanted)?;
+    let frames = decode::pictures(decode::decoder().as_mut(), media, &wanted)?;
     // Left, middle and right in turn: neighbouring pictures of one take look much alike.
-    let cut = |(at, frame): (usize, &std::sync::Arc<_>)| Texture::cut(frame, [0.5, 0.0, 1.0][at % 3]);
+    let cut = |(at, frame): (usize, &_)| Texture::cut(frame, [0.5, 0.0, 1.0][at % 3]);
     let textures = frames.iter().enumerate().filter_map(cut);
     Ok(textures.map(|texture| Piece { texture, group: group.to_owned() }).collect())
 }

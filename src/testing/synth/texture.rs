@@ -1,6 +1,6 @@
 //! Square pieces of real pictures that can be looked at from anywhere: they go on mirrored for ever.
 
-use reelflow_api::item::Frame;
+use reelflow_api::item::Picture;
 use reelflow_api::rng::Key;
 
 use crate::augment::colour::ToRgb;
@@ -22,7 +22,7 @@ impl Texture {
     ///
     /// Upright or not makes no difference here: every use of a texture turns it by a random angle.
     #[must_use]
-    pub fn cut(frame: &Frame, place: f64) -> Option<Self> {
+    pub fn cut(frame: &Picture, place: f64) -> Option<Self> {
         let (width, height) = (frame.width as usize, frame.height as usize);
         let side = width.min(height);
         let left = ((width - side) as f64 * place.clamp(0.0, 1.0)) as usize;
@@ -140,7 +140,7 @@ fn halved(pixels: &[[f32; 3]], side: usize) -> Vec<[f32; 3]> {
 }
 
 /// Red, green, blue, 0 to 255, of a square of the picture; chroma by the nearest sample.
-fn square(frame: &Frame, left: usize, top: usize, side: usize) -> Vec<f32> {
+fn square(frame: &Picture, left: usize, top: usize, side: usize) -> Vec<f32> {
     let convert = ToRgb::new(frame.colour);
     let (width, chroma_width) = (frame.width as usize, frame.chroma_width());
     let mut pixels = Vec::with_capacity(side * side * 3);
@@ -210,12 +210,12 @@ mod tests {
     use super::*;
 
     /// A grey picture, full range, with luma `luma(x, y)`.
-    fn frame(width: u32, height: u32, luma: impl Fn(u32, u32) -> u8) -> Frame {
+    fn frame(width: u32, height: u32, luma: impl Fn(u32, u32) -> u8) -> Picture {
         let mut planes: Vec<u8> =
             (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).map(|(x, y)| luma(x, y)).collect();
         planes.resize(planes.len() + 2 * (width.div_ceil(2) * height.div_ceil(2)) as usize, 128);
         let colour = Colour { full_range: true, ..Colour::default() };
-        Frame { time: 0, width, height, colour, planes }
+        Picture { time: 0, width, height, colour, planes }
     }
 
     #[test]
