@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::pixels::Pixels;
+use crate::track::Track;
 
 /// The identity of a segment: stable across runs and worker counts, never reused.
 ///
@@ -57,35 +58,6 @@ pub struct Media {
     pub bytes: u64,
     /// Where the file keeps its access units, if a decoder may read them without a demuxer.
     pub track: Option<Arc<Track>>,
-}
-
-/// The access units of a video track, found once, so that decoding needs no demuxer and no seek.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Track {
-    /// Format of the units, in the words of the library that decodes them.
-    pub caps: String,
-    /// In the order of decoding.
-    pub units: Vec<Unit>,
-}
-
-/// One access unit: what a decoder takes at once.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Unit {
-    /// First byte in the file.
-    pub offset: u64,
-    /// Bytes.
-    pub size: u32,
-    /// Position in [`Media::times`] of the picture it shows; [`Unit::HIDDEN`] if it shows none.
-    pub shows: u32,
-    /// Decoding can start here.
-    pub is_key: bool,
-    /// No other unit needs it.
-    pub is_disposable: bool,
-}
-
-impl Unit {
-    /// [`Unit::shows`] of a unit whose picture is never shown.
-    pub const HIDDEN: u32 = u32::MAX;
 }
 
 impl Media {

@@ -2,6 +2,7 @@
 //!
 //! * [`item`] - the nouns on the edges: segment, plan, frame, clip, batch.
 //! * [`pixels`] - the values of views, in blocks that are lent out in parts.
+//! * [`track`] - where a file keeps its access units.
 //! * [`stage`] - the shapes a stage can have, from source to sink.
 //! * [`spec`] - how a stage names itself, lists its parameters and is built from a TOML table.
 //! * [`schema`] - what a schema of parameters allows.
@@ -23,3 +24,4 @@ pub mod schema;
 pub mod spec;
 pub mod stage;
 mod table;
+pub mod track;

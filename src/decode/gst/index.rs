@@ -7,9 +7,11 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use reelflow_api::error::SkipReason;
 use reelflow_api::item::{Media, Origin};
+use reelflow_api::track::{Track, Unit};
 
 use super::chain::{self, Chain, add, broken, element};
 use super::gate::{Clock, Gate, Mark};
+use super::locate::{Locator, Syntax};
 use super::reader::open_decoding;
 use super::tables;
 use crate::decode::Failure;
@@ -17,18 +19,34 @@ use crate::decode::promise::{self, Promise};
 
 /// One access unit of the video track.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Unit {
+struct Seen {
     /// Stream time in nanoseconds, if it has one.
     time: Option<u64>,
     is_key: bool,
     /// Outside the segment (cut away by an edit list): decoded for others, never shown.
     is_outside: bool,
+    /// First byte in the file, if it was found there.
+    offset: Option<u64>,
+    size: u32,
+    /// Temporal layer, and whether no other unit of the layer needs it.
+    layer: Option<(u8, bool)>,
+}
+
+/// Everything that [`collect`] notes.
+#[derive(Debug, Default)]
+struct Collected {
+    units: Vec<Seen>,
+    /// There are units that others need and nobody sees.
+    has_hidden: bool,
+    /// Format of the units.
+    caps: String,
 }
 
 /// What a pass over the file gave.
 struct Pass {
     times: Vec<u64>,
     keys: Vec<u32>,
+    track: Option<Track>,
     /// Length that the container states.
     stated: Option<u64>,
     has_other_tracks: bool,
@@ -58,6 +76,7 @@ pub fn probe(path: &Path, bytes: u64) -> Result<Media, Failure> {
     check_length(&pass, &promised)?;
     pass.media.times = std::mem::take(&mut pass.times);
     pass.media.keys = std::mem::take(&mut pass.keys);
+    pass.media.track = pass.track.take().map(Arc::new);
     first_picture(&mut pass.media)?;
     Ok(pass.media)
 }
@@ -106,6 +125,10 @@ fn drop_before(media: &mut Media, time: u64) {
     };
     media.times.drain(..near);
     let near = near as u32;
+    if near > 0 {
+        // Its positions are those before the cut.
+        media.track = None;
+    }
     media.keys.retain(|&key| key >= near);
     media.keys.iter_mut().for_each(|key| *key -= near);
     if media.keys.first() != Some(&0) {
@@ -149,8 +172,11 @@ fn check_length(pass: &Pass, promised: &Promise) -> Result<(), Failure> {
 /// Reads the access units without decoding them. `None` if their times do not tell those of the pictures.
 fn by_access_units(path: &Path, bytes: u64) -> Result<Option<Pass>, Failure> {
     let status = chain::status();
-    let units: Arc<Mutex<Vec<Unit>>> = Arc::default();
-    let (of_tail, collected) = (Arc::clone(&status), Arc::clone(&units));
+    let collected: Arc<Mutex<Collected>> = Arc::default();
+    let locator =
+        Locator::open(path).map_err(|error| Failure::new(SkipReason::Unreadable, error.to_string()))?;
+    let locator = Arc::new(Mutex::new(locator));
+    let (of_tail, into) = (Arc::clone(&status), Arc::clone(&collected));
     let chain = Chain::open(
         path,
         status,
@@ -166,7 +192,7 @@ fn by_access_units(path: &Path, bytes: u64) -> Result<Option<Pass>, Failure> {
             end.set_property("async", false);
             add(pipeline, &[&end])?;
             let input = end.static_pad("sink").expect("a sink has a sink pad");
-            collect(&input, caps, Clock::of(container), &collected, &of_tail);
+            collect(&input, caps, Clock::of(container), (&into, &locator), &of_tail);
             end.sync_state_with_parent().map_err(broken)?;
             pad.link(&input).map_err(|error| broken(format!("{error:?}")))?;
             Ok(())
@@ -177,9 +203,10 @@ fn by_access_units(path: &Path, bytes: u64) -> Result<Option<Pass>, Failure> {
         return Ok(None);
     }
     let stated = chain.duration();
-    let units = std::mem::take(&mut *units.lock().unwrap_or_else(PoisonError::into_inner));
-    let Some((times, keys)) = presentation(&units) else { return Ok(None) };
-    Ok(Some(Pass { times, keys, stated, ..pass(path, bytes, &chain) }))
+    let collected = std::mem::take(&mut *collected.lock().unwrap_or_else(PoisonError::into_inner));
+    let Some((times, keys)) = presentation(&collected.units) else { return Ok(None) };
+    let track = track(&collected, &times);
+    Ok(Some(Pass { times, keys, track, stated, ..pass(path, bytes, &chain) }))
 }
 
 /// Notes every access unit that reaches `pad`.
@@ -187,11 +214,13 @@ fn collect(
     pad: &gst::Pad,
     caps: &gst::CapsRef,
     clock: Clock,
-    units: &Arc<Mutex<Vec<Unit>>>,
+    (collected, locator): (&Arc<Mutex<Collected>>, &Arc<Mutex<Locator>>),
     status: &Arc<chain::Status>,
 ) {
     let is_vp8 = caps.structure(0).is_some_and(|structure| structure.name() == "video/x-vp8");
-    let (units, status) = (Arc::clone(units), Arc::clone(status));
+    let syntax = Syntax::of(caps);
+    collected.lock().unwrap_or_else(PoisonError::into_inner).caps = caps.to_string();
+    let (collected, locator, status) = (Arc::clone(collected), Arc::clone(locator), Arc::clone(status));
     let segment = Mutex::new(None);
     let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
     pad.add_probe(mask, move |_, info| {
@@ -199,12 +228,20 @@ fn collect(
             Some(gst::PadProbeData::Buffer(buffer)) => {
                 let segment = segment.lock().unwrap_or_else(PoisonError::into_inner);
                 let flags = buffer.flags();
-                if !(is_vp8 && is_hidden_vp8(buffer)) {
+                let mut collected = collected.lock().unwrap_or_else(PoisonError::into_inner);
+                if is_vp8 && is_hidden_vp8(buffer) {
+                    collected.has_hidden = true;
+                } else {
                     let time = clock.time(segment.as_ref(), buffer);
-                    units.lock().unwrap_or_else(PoisonError::into_inner).push(Unit {
+                    let map = buffer.map_readable();
+                    let bytes = map.as_ref().map_or(&[][..], |map| map.as_slice());
+                    collected.units.push(Seen {
                         time,
                         is_key: !flags.contains(gst::BufferFlags::DELTA_UNIT),
                         is_outside: time.is_none() && buffer.pts().is_some(),
+                        offset: locator.lock().unwrap_or_else(PoisonError::into_inner).find(bytes),
+                        size: bytes.len() as u32,
+                        layer: syntax.layer(bytes),
                     });
                 }
             }
@@ -236,7 +273,7 @@ fn is_hidden_vp8(buffer: &gst::BufferRef) -> bool {
 ///
 /// What comes before the first key frame, in order of decoding or of presentation, cannot be decoded and
 /// is left out. `None` if a time is missing or comes twice.
-fn presentation(units: &[Unit]) -> Option<(Vec<u64>, Vec<u32>)> {
+fn presentation(units: &[Seen]) -> Option<(Vec<u64>, Vec<u32>)> {
     let start = units.iter().position(|unit| unit.is_key).unwrap_or(units.len());
     let units = &units[start..];
     let from = units.first().and_then(|unit| unit.time).unwrap_or(0);
@@ -258,6 +295,30 @@ fn presentation(units: &[Unit]) -> Option<(Vec<u64>, Vec<u32>)> {
         keys.push(0);
     }
     Some((shown.into_iter().map(|(time, _)| time).collect(), keys))
+}
+
+/// The units of the frames at `times`, if a decoder can be fed them from the file: every unit was found in it
+/// and shows a frame.
+fn track(collected: &Collected, times: &[u64]) -> Option<Track> {
+    let seen = &collected.units;
+    let highest = seen.iter().filter_map(|unit| Some(unit.layer?.0)).max();
+    let start = seen.iter().position(|unit| unit.is_key)?;
+    let mut units = Vec::with_capacity(times.len());
+    for unit in &seen[start..] {
+        let time = unit.time.filter(|_| !collected.has_hidden && !unit.is_outside)?;
+        // Leading pictures of the first key frame cannot be decoded.
+        if time < times[0] {
+            continue;
+        }
+        units.push(Unit {
+            offset: unit.offset?,
+            size: unit.size,
+            shows: times.binary_search(&time).ok()? as u32,
+            is_key: unit.is_key,
+            is_disposable: unit.layer.is_some_and(|(layer, is_spare)| is_spare && Some(layer) == highest),
+        });
+    }
+    Track::new(collected.caps.as_str().into(), &units)
 }
 
 /// Decodes everything once and notes the times that come out. Such media are never sought in.
@@ -314,6 +375,7 @@ fn pass(path: &Path, bytes: u64, chain: &Chain) -> Pass {
     Pass {
         times: Vec::new(),
         keys: Vec::new(),
+        track: None,
         stated: None,
         has_other_tracks: !found.others.is_empty(),
         media,
@@ -324,8 +386,8 @@ fn pass(path: &Path, bytes: u64, chain: &Chain) -> Pass {
 mod tests {
     use super::*;
 
-    fn unit(time: u64, is_key: bool) -> Unit {
-        Unit { time: Some(time), is_key, is_outside: false }
+    fn unit(time: u64, is_key: bool) -> Seen {
+        Seen { time: Some(time), is_key, is_outside: false, offset: None, size: 0, layer: None }
     }
 
     #[test]
@@ -336,13 +398,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_decoded_or_shown_is_left_out() {
-        let outside = Unit { time: None, is_key: true, is_outside: true };
+        let outside = Seen { time: None, is_outside: true, ..unit(0, true) };
         // Before the first key frame; leading pictures of an open GOP; cut away by an edit list.
         let units = [unit(5, false), unit(30, true), unit(10, false), unit(40, false)];
         assert_eq!(presentation(&units), Some((vec![30, 40], vec![0])));
         assert_eq!(presentation(&[outside, unit(0, false), unit(10, false)]), Some((vec![0, 10], vec![0])));
         assert_eq!(presentation(&[unit(0, true), unit(0, false)]), None, "a time twice");
-        let timeless = Unit { time: None, is_key: false, is_outside: false };
+        let timeless = Seen { time: None, ..unit(0, false) };
         assert_eq!(presentation(&[unit(0, true), timeless]), None, "a time missing");
     }
 

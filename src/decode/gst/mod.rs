@@ -1,15 +1,19 @@
 //! The door to GStreamer: the only folder that decodes files.
 //!
 //! Elements are made by name from closed lists (`tables`), their properties set one by one; no text is ever
-//! parsed into a pipeline. A file's way: `chain` opens it, `index` learns its times, `reader` decodes what
-//! is wanted through `gate`, `picture` copies frames out, `errors` says what went wrong.
+//! parsed into a pipeline. A file's way: `chain` opens it, `index` learns its times and where its access units
+//! lie (`locate`). Then `files` has `feeder` decode just those that are needed, or `reader` go through the
+//! demuxer and `gate`. `picture` shows frames where they lie, `errors` says what went wrong.
 
 mod chain;
 mod doctor;
 mod encode;
 mod errors;
+mod feeder;
+mod files;
 mod gate;
 mod index;
+mod locate;
 mod picture;
 mod reader;
 mod tables;
@@ -24,8 +28,8 @@ use super::Failure;
 
 pub use doctor::doctor;
 pub use encode::Encoder;
+pub use files::FileDecoder;
 pub use index::probe;
-pub use reader::FileDecoder;
 
 /// Starts GStreamer once, and ranks away everything that reaches for the network.
 fn init() -> Result<(), Failure> {

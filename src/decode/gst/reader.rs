@@ -1,4 +1,4 @@
-//! Decodes the wanted frames of a file, seeking where that pays.
+//! Decodes the wanted frames of a file through its demuxer, seeking where that pays.
 //!
 //! A file stays open between requests, so that windows of one file in a row go on where the last ended.
 
@@ -10,50 +10,52 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::{AppSink, AppSinkCallbacks};
 use reelflow_api::error::SkipReason;
-use reelflow_api::item::{Frame, Media, Origin};
+use reelflow_api::item::{Frame, Media};
 
 use super::chain::{self, Chain, add, broken, element};
 use super::gate::{Clock, Gate, Mark, Wanted};
 use super::{picture, tables};
 use crate::decode::plan::{Run, runs, worth_skipping};
-use crate::decode::{Decoder, Failure, Take};
+use crate::decode::{Failure, Take};
 
 /// Pictures that wait between the decoder's thread and ours.
 const WAITING: u32 = 2;
 
-/// Decodes files; keeps the last one open.
+/// Decodes through the container's demuxer; keeps the last file open.
 #[derive(Default)]
-pub struct FileDecoder {
+pub(super) struct Reader {
     open: Option<Session>,
     /// A file whose key frames do not deliver what they promise; it is read from the start.
     no_seeks: Option<PathBuf>,
 }
 
-impl Decoder for FileDecoder {
-    fn decode(&mut self, media: &Media, wanted: &[u32], take: &mut Take<'_>) -> Result<u64, Failure> {
-        let Origin::File(path) = &media.origin else {
-            return Err(Failure::new(SkipReason::NotMedia, format!("{} is not a file", media.name)));
-        };
-        if let Some(&past) = wanted.iter().find(|&&position| position as usize >= media.times.len()) {
-            let message = format!("frame {past} of {} does not exist", media.times.len());
-            return Err(Failure::new(SkipReason::Corrupt, message));
-        }
-        super::init()?;
-        let may_seek = !media.keys.is_empty() && self.no_seeks.as_ref() != Some(path);
+impl Reader {
+    /// Position from which on the file that is open can be read further, if it is `path`.
+    pub fn next(&self, path: &Path) -> Option<u32> {
+        self.open.as_ref().filter(|session| session.path == path).map(|session| session.next)
+    }
+
+    /// As [`crate::decode::Decoder::decode`], of the file at `path`.
+    pub fn decode(
+        &mut self,
+        path: &Path,
+        media: &Media,
+        wanted: &[u32],
+        take: &mut Take<'_>,
+    ) -> Result<u64, Failure> {
+        let may_seek = !media.keys.is_empty() && self.no_seeks.as_deref() != Some(path);
         match self.attempt(path, media, wanted, may_seek, take) {
             Err(failure) if may_seek && failure.reason == SkipReason::Corrupt => {
                 // A key frame may be none, or the index may be wrong: what cannot be had by seeking may
                 // come in order. If it does, seeks are not tried again on this file.
                 let decoded = self.attempt(path, media, wanted, false, take)?;
-                self.no_seeks = Some(path.clone());
+                self.no_seeks = Some(path.to_owned());
                 Ok(decoded)
             }
             result => result,
         }
     }
-}
 
-impl FileDecoder {
     fn attempt(
         &mut self,
         path: &Path,

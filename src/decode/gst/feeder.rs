@@ -1,0 +1,267 @@
+//! Feeds access units to a decoder on the caller's own thread and looks at the pictures that come out.
+//!
+//! There is no pipeline, no queue and no second thread: pushing a unit into the decoder runs it, and its
+//! pictures are in the inbox when the push returns. One decoder serves all files of one format, from jump to
+//! jump, so nothing is opened per window or file.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_video as gst_video;
+use reelflow_api::error::SkipReason;
+use reelflow_api::item::{Colour, Media};
+use reelflow_api::track::Unit;
+
+use super::chain::{self, broken, element};
+use super::{errors, picture, tables};
+use crate::decode::feed::Stretch;
+use crate::decode::{Failure, Take};
+
+/// Time from picture to picture as the decoder is told it. The true times may be odd or equal; these say
+/// which position a picture is, and go on from request to request, so the decoder never sees time go back.
+const TICK: u64 = 1_000_000;
+
+/// What has come out of the decoder and was not looked at yet.
+#[derive(Default)]
+struct Inbox {
+    pictures: Vec<gst::Buffer>,
+    /// Of the pictures from here on.
+    meaning: Option<(gst_video::VideoInfo, Colour)>,
+    failure: Option<Failure>,
+    /// Times that are wanted.
+    wanted: Vec<u64>,
+    /// Pictures that came since the start.
+    made: u64,
+}
+
+/// A decoder with open ends.
+pub(super) struct Feeder {
+    /// What it is fed.
+    caps: Arc<str>,
+    decoder: gst::Bin,
+    input: gst::Pad,
+    _output: gst::Pad,
+    inbox: Arc<Mutex<Inbox>>,
+    /// Time of position 0 of the request at hand.
+    base: u64,
+}
+
+impl Feeder {
+    /// A decoder for units of the format `caps`.
+    ///
+    /// # Errors
+    /// `no_decoder`, or `corrupt` if the format makes no sense.
+    pub fn open(caps: &Arc<str>) -> Result<Self, Failure> {
+        let format = gst::Caps::from_str(caps).map_err(broken)?;
+        let inbox: Arc<Mutex<Inbox>> = Arc::default();
+        let decoder = gst::Bin::new();
+        listen(&decoder, &inbox);
+        let decode = tables::decoder(&format)?;
+        // Hands on what is accepted as it is.
+        let convert = element("videoconvert", tables::BASE)?;
+        decoder.add_many([&decode, &convert]).map_err(broken)?;
+        decode.link(&convert).map_err(broken)?;
+        let output = output(&inbox);
+        let input = gst::Pad::builder(gst::PadDirection::Src).name("input").build();
+        output.set_active(true).map_err(broken)?;
+        input.set_active(true).map_err(broken)?;
+        let end = |element: &gst::Element, name| element.static_pad(name).expect("decoders have both pads");
+        end(&convert, "src").link(&output).map_err(|error| broken(format!("{error:?}")))?;
+        input.link(&end(&decode, "sink")).map_err(|error| broken(format!("{error:?}")))?;
+        decoder.set_state(gst::State::Playing).map_err(broken)?;
+        let feeder = Self { caps: Arc::clone(caps), decoder, input, _output: output, inbox, base: TICK };
+        let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+        for event in [
+            gst::event::StreamStart::new("units"),
+            gst::event::Caps::new(&format),
+            gst::event::Segment::new(&segment),
+        ] {
+            if !feeder.input.push_event(event) {
+                return Err(feeder.failed());
+            }
+        }
+        Ok(feeder)
+    }
+
+    /// Whether it decodes units of this format.
+    pub fn takes(&self, caps: &Arc<str>) -> bool {
+        self.caps == *caps
+    }
+
+    /// Decodes the stretches and shows `take` the pictures at the positions `wanted`.
+    ///
+    /// # Errors
+    /// If one of them does not come out.
+    pub fn decode(
+        &mut self,
+        file: &File,
+        media: &Media,
+        stretches: &[Stretch],
+        wanted: &[u32],
+        take: &mut Take<'_>,
+    ) -> Result<u64, Failure> {
+        let request = Request { media, wanted, base: self.base };
+        self.base += TICK * (media.times.len() as u64 + 1);
+        let before = {
+            let mut inbox = self.inbox();
+            inbox.pictures.clear();
+            inbox.wanted = wanted.iter().map(|&position| request.time(position)).collect();
+            inbox.made
+        };
+        let mut shown = vec![false; wanted.len()];
+        for stretch in stretches {
+            for (index, unit) in stretch.iter().enumerate() {
+                self.push(file, unit, request.time(unit.shows), index == 0)?;
+                self.look(&request, &mut shown, take)?;
+            }
+            // Empties the decoder, which keeps pictures back to put them in order.
+            if !self.input.push_event(gst::event::SegmentDone::new(gst::ClockTime::ZERO)) {
+                return Err(self.failed());
+            }
+            self.look(&request, &mut shown, take)?;
+        }
+        match shown.iter().position(|shown| !shown) {
+            None => Ok(self.inbox().made - before),
+            Some(index) => {
+                let message = "the frame did not come out of the decoder; the file is damaged there";
+                Err(Failure::new(SkipReason::Corrupt, message).at(media.times[wanted[index] as usize]))
+            }
+        }
+    }
+
+    fn push(&self, file: &File, unit: &Unit, time: u64, is_first: bool) -> Result<(), Failure> {
+        let mut bytes = vec![0; unit.size as usize];
+        file.read_exact_at(&mut bytes, unit.offset).map_err(|error| {
+            Failure::new(SkipReason::Unreadable, format!("cannot be read at byte {}: {error}", unit.offset))
+        })?;
+        let mut buffer = gst::Buffer::from_mut_slice(bytes);
+        let fields = buffer.get_mut().expect("nobody else has it yet");
+        fields.set_pts(gst::ClockTime::from_nseconds(time));
+        fields.set_duration(gst::ClockTime::from_nseconds(TICK));
+        if !unit.is_key {
+            fields.set_flags(gst::BufferFlags::DELTA_UNIT);
+        }
+        if is_first {
+            fields.set_flags(gst::BufferFlags::DISCONT);
+        }
+        self.input.push(buffer).map_err(|_| self.failed())?;
+        Ok(())
+    }
+
+    /// Shows what is in the inbox.
+    fn look(&self, request: &Request<'_>, shown: &mut [bool], take: &mut Take<'_>) -> Result<(), Failure> {
+        let mut inbox = self.inbox();
+        if let Some(failure) = inbox.failure.take() {
+            return Err(failure);
+        }
+        let Inbox { pictures, meaning, .. } = &mut *inbox;
+        for buffer in pictures.drain(..) {
+            let Some(index) = request.index(&buffer) else { continue };
+            let time = request.media.times[request.wanted[index] as usize];
+            let meaning = meaning.as_ref().ok_or_else(|| broken("a picture without a format"))?;
+            picture::check_size(&meaning.0, request.media, time)?;
+            picture::show(&buffer, meaning, time, |frame| take(index, frame))?;
+            shown[index] = true;
+        }
+        Ok(())
+    }
+
+    /// Why pushing failed.
+    fn failed(&self) -> Failure {
+        self.inbox().failure.take().unwrap_or_else(|| broken("the decoder takes no more"))
+    }
+
+    /// A panic elsewhere leaves plain data behind, so poison is ignored.
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        // Stopping has no way to fail that anyone could act on.
+        let _ = self.decoder.set_state(gst::State::Null);
+        if let Some(bus) = self.decoder.bus() {
+            bus.unset_sync_handler();
+        }
+    }
+}
+
+/// What one call of [`Feeder::decode`] is after.
+struct Request<'a> {
+    media: &'a Media,
+    wanted: &'a [u32],
+    base: u64,
+}
+
+impl Request<'_> {
+    fn time(&self, position: u32) -> u64 {
+        self.base + TICK * u64::from(position)
+    }
+
+    /// Which of the wanted pictures this is.
+    fn index(&self, buffer: &gst::BufferRef) -> Option<usize> {
+        let position = buffer.pts()?.nseconds().checked_sub(self.base)? / TICK;
+        self.wanted.binary_search(&u32::try_from(position).ok()?).ok()
+    }
+}
+
+/// The end behind the decoder: keeps wanted pictures, drops the others.
+fn output(inbox: &Arc<Mutex<Inbox>>) -> gst::Pad {
+    let accepted = picture::accepted();
+    let template =
+        gst::PadTemplate::new("output", gst::PadDirection::Sink, gst::PadPresence::Always, &accepted)
+            .expect("a template of these caps can be made");
+    let (on_picture, on_event) = (Arc::clone(inbox), Arc::clone(inbox));
+    gst::Pad::builder_from_template(&template)
+        .name("output")
+        .chain_function(move |_, _, buffer| {
+            let mut inbox = on_picture.lock().unwrap_or_else(PoisonError::into_inner);
+            inbox.made += 1;
+            let time = buffer.pts().map_or(0, gst::ClockTime::nseconds);
+            let is_corrupt = buffer.flags().contains(gst::BufferFlags::CORRUPTED);
+            if !is_corrupt && inbox.wanted.binary_search(&time).is_ok() {
+                inbox.pictures.push(buffer);
+            }
+            Ok(gst::FlowSuccess::Ok)
+        })
+        .event_function(move |pad, parent, event| {
+            if let gst::EventView::Caps(caps) = event.view() {
+                let mut inbox = on_event.lock().unwrap_or_else(PoisonError::into_inner);
+                let size = chain::size_in(caps.caps()).unwrap_or_default();
+                match chain::check_size(size.0, size.1).and_then(|()| picture::meaning(caps.caps())) {
+                    Ok(meaning) => inbox.meaning = Some(meaning),
+                    Err(failure) => inbox.failure = Some(failure),
+                }
+                return true;
+            }
+            gst::Pad::event_default(pad, parent, event)
+        })
+        .query_function(|pad, parent, query| {
+            if let gst::QueryViewMut::Allocation(allocation) = query.view_mut() {
+                // Rows may be padded: so the decoder need not copy its pictures.
+                allocation.add_allocation_meta::<gst_video::VideoMeta>(None);
+                return true;
+            }
+            gst::Pad::query_default(pad, parent, query)
+        })
+        .build()
+}
+
+/// Errors of the elements go to the inbox; nothing piles up on the bus.
+fn listen(decoder: &gst::Bin, inbox: &Arc<Mutex<Inbox>>) {
+    let bus = gst::Bus::new();
+    let inbox = Arc::clone(inbox);
+    bus.set_sync_handler(move |_, message| {
+        if let gst::MessageView::Error(error) = message.view() {
+            let failure = errors::translate(&error.error(), error.debug().as_deref());
+            inbox.lock().unwrap_or_else(PoisonError::into_inner).failure.get_or_insert(failure);
+        }
+        gst::BusSyncReply::Drop
+    });
+    decoder.set_bus(Some(&bus));
+}
