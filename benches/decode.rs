@@ -14,7 +14,8 @@ use reelflow_api::item::{Media, Origin};
 use reelflow_api::rng::Key;
 
 fn files() -> Vec<Media> {
-    let folder = std::env::var_os("REELFLOW_CLIPS").map_or_else(|| PathBuf::from("tests/data"), PathBuf::from);
+    let folder =
+        std::env::var_os("REELFLOW_CLIPS").map_or_else(|| PathBuf::from("tests/data"), PathBuf::from);
     let entries = std::fs::read_dir(&folder).expect("the folder of clips can be read");
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();

@@ -31,7 +31,7 @@ fn catalogue() -> Catalogue {
         height: 24,
         orientation: Orientation::default(),
         times: (0..300).map(|i| i * 40_000_000).collect(),
-        keys: Vec::new(),
+        keys: [].into(),
         codec: "pattern".into(),
         bytes: 0,
         track: None,

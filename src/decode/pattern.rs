@@ -42,7 +42,7 @@ pub fn media(number: u32, width: u32, height: u32, times: Vec<u64>) -> Media {
         height,
         orientation: Orientation::default(),
         keys: (0..times.len() as u32).step_by(4).collect(),
-        times,
+        times: times.into(),
         codec: "pattern".to_owned(),
         bytes: 0,
         track: None,

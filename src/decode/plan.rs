@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn the_cost_counts_every_picture_once() {
         let mut media = crate::decode::pattern::media(0, 10, 2, (0..40).map(|i| i * 40).collect());
-        media.keys = vec![0, 10, 20];
+        media.keys = [0, 10, 20].into();
         let of = |wanted: &[u32]| cost(&media, wanted.iter().copied()) / 20;
         assert_eq!(of(&[3]), 4);
         assert_eq!(of(&[14, 12, 14]), 5);

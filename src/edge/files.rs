@@ -7,6 +7,15 @@ use std::path::{Path, PathBuf};
 use reelflow_api::error::StageError;
 use xxhash_rust::xxh3::xxh3_64;
 
+/// What is the same for all names of one file and changes when it is written: device, inode, length, time of
+/// the last change. `None` if it cannot be looked at.
+#[must_use]
+pub fn identity(path: &Path) -> Option<[u64; 5]> {
+    let stat = rustix::fs::stat(path).ok()?;
+    let whole = |value: i64| value as u64;
+    Some([stat.st_dev, stat.st_ino, whole(stat.st_size), whole(stat.st_mtime), stat.st_mtime_nsec as u64])
+}
+
 /// Turns an I/O error into ours: exit code 74, with the path and what was tried.
 pub fn storage(action: &str, path: &Path, error: &io::Error) -> StageError {
     StageError::storage("storage", format!("cannot {action} `{}`: {error}", path.display()))

@@ -1,16 +1,16 @@
 //! Probes what the sources listed and cuts it into segments.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use reelflow_api::error::{Skip, SkipReason, StageError};
-use reelflow_api::item::{Catalogue, Origin, Segment, SegmentId};
+use reelflow_api::item::{Catalogue, Media, Origin, Segment, SegmentId};
 use reelflow_api::stage::{Candidate, OnError, Source};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::decode;
+use crate::decode::{self, Failure};
+use crate::edge::files;
 
 /// What a scan of all sources gave.
 #[derive(Debug, Default)]
@@ -49,11 +49,12 @@ pub fn build(sources: &[(&str, &dyn Source)], frames_min: u32) -> Result<Scanned
 fn scan(id: &str, source: &dyn Source, frames_min: u32, scanned: &mut Scanned) -> Result<(), StageError> {
     let stage = format!("sources.{id}");
     let listing = source.list().map_err(|error| StageError { stage: stage.clone(), ..error })?;
-    // One result a candidate, in the order of the list: rayon's collect keeps it.
+    let media = probe_all(source, &listing.candidates);
     let probed: Vec<Result<Vec<Segment>, Skip>> = listing
         .candidates
-        .par_iter()
-        .map(|candidate| segments_of(id, source, candidate, frames_min))
+        .iter()
+        .zip(media)
+        .map(|(candidate, media)| segments_of(id, source, candidate, media, frames_min))
         .collect();
     scanned.inputs_seen += (listing.skipped.len() + probed.len()) as u64;
     let mut skipped = listing.skipped;
@@ -84,19 +85,52 @@ fn scan(id: &str, source: &dyn Source, frames_min: u32, scanned: &mut Scanned) -
     Ok(())
 }
 
+/// Probes the media of all candidates on all cores; a file with several names, or listed in several parts, is
+/// read once. One result a candidate, in order.
+fn probe_all(source: &dyn Source, candidates: &[Candidate]) -> Vec<Result<Arc<Media>, Failure>> {
+    let mut first_with = HashMap::new();
+    // Of each candidate the first one that is the same file.
+    let first: Vec<usize> = candidates
+        .iter()
+        .enumerate()
+        .map(|(index, candidate)| match &candidate.origin {
+            Origin::File(path) => {
+                files::identity(path).map_or(index, |same| *first_with.entry(same).or_insert(index))
+            }
+            Origin::Pattern { .. } => index,
+        })
+        .collect();
+    let distinct: Vec<usize> = (0..candidates.len()).filter(|&index| first[index] == index).collect();
+    let probe = |&index: &usize| {
+        let origin = &candidates[index].origin;
+        let media = source.describe(origin).map_or_else(|| decode::probe(origin), Ok);
+        (index, media.map(Arc::new))
+    };
+    let mut probed: HashMap<usize, Result<Arc<Media>, Failure>> = distinct.par_iter().map(probe).collect();
+    share_times(probed.values_mut().filter_map(|media| media.as_mut().ok()));
+    let named = |(candidate, first): (&Candidate, &usize)| {
+        let media = probed[first].clone()?;
+        if media.origin == candidate.origin {
+            return Ok(media);
+        }
+        Ok(Arc::new(Media {
+            origin: candidate.origin.clone(),
+            name: name_of(&candidate.origin),
+            ..(*media).clone()
+        }))
+    };
+    candidates.iter().zip(&first).map(named).collect()
+}
+
 /// The segments of one candidate, at least one.
 fn segments_of(
     id: &str,
     source: &dyn Source,
     candidate: &Candidate,
+    media: Result<Arc<Media>, Failure>,
     frames_min: u32,
 ) -> Result<Vec<Segment>, Skip> {
-    let media = match source.describe(&candidate.origin) {
-        Some(media) => media,
-        None => decode::probe(&candidate.origin)
-            .map_err(|failure| skip(candidate, failure.reason, failure.message, failure.at_secs))?,
-    };
-    let media = Arc::new(media);
+    let media = media.map_err(|failure| skip(candidate, failure.reason, failure.message, failure.at_secs))?;
     let pieces = cut(&media.times, candidate.span_secs, source.segment_secs(), frames_min.max(1));
     if pieces.is_empty() {
         let found = in_span(&media.times, candidate.span_secs).len();
@@ -118,10 +152,31 @@ fn segments_of(
         .collect())
 }
 
+/// Makes media whose frames have the same times share them: most files of an archive have one frame rate.
+fn share_times<'m>(media: impl Iterator<Item = &'m mut Arc<Media>>) {
+    let mut known: HashSet<Arc<[u64]>> = HashSet::new();
+    for media in media {
+        let media = Arc::get_mut(media).expect("nobody else has it yet");
+        match known.get(&media.times) {
+            Some(times) => media.times = Arc::clone(times),
+            None => {
+                known.insert(Arc::clone(&media.times));
+            }
+        }
+    }
+}
+
+fn name_of(origin: &Origin) -> String {
+    match origin {
+        Origin::File(path) => path.display().to_string(),
+        Origin::Pattern { number } => format!("pattern:{number}"),
+    }
+}
+
 fn skip(candidate: &Candidate, reason: SkipReason, message: String, at_secs: Option<f64>) -> Skip {
     let file = match &candidate.origin {
         Origin::File(path) => path.clone(),
-        Origin::Pattern { number } => PathBuf::from(format!("pattern:{number}")),
+        pattern => name_of(pattern).into(),
     };
     Skip { file, stage: "probe".to_owned(), reason, message, at_secs }
 }
@@ -291,7 +346,7 @@ mod tests {
         let scanned = build(&[("s", &source)], 4).unwrap();
         assert_eq!((scanned.inputs_seen, scanned.inputs_ok), (4, 3));
         assert_eq!(scanned.by_reason, BTreeMap::from([(SkipReason::Vanished, 1)]));
-        assert_eq!(scanned.skipped[0].file, PathBuf::from("no/such/file.mp4"));
+        assert_eq!(scanned.skipped[0].file, std::path::PathBuf::from("no/such/file.mp4"));
         let short = build(&[("s", &source)], 11).unwrap();
         assert_eq!((short.inputs_ok, short.by_reason[&SkipReason::TooShort]), (0, 3));
         let fails = Fixed { bad: true, on_error: OnError::Fail, ..PLAIN };

@@ -49,9 +49,9 @@ pub struct Media {
     /// How to turn the stored picture upright.
     pub orientation: Orientation,
     /// Presentation times of all frames in stream time, nanoseconds, strictly increasing.
-    pub times: Vec<u64>,
+    pub times: Arc<[u64]>,
     /// Positions in [`Media::times`] at which decoding can start, increasing. Empty if unknown.
-    pub keys: Vec<u32>,
+    pub keys: Arc<[u32]>,
     /// Short codec name, `h264`.
     pub codec: String,
     /// Size in bytes; 0 where there is no file.

@@ -303,7 +303,7 @@ mod tests {
         let media = decode::probe(&Origin::File(path)).unwrap();
         assert_eq!((media.width, media.height, media.times.len()), (64, 48, 15));
         assert!((media.frame_rate() - 25.0).abs() < 0.01, "{}", media.frame_rate());
-        assert_eq!(media.keys, [0, 6, 12]);
+        assert_eq!(*media.keys, [0, 6, 12]);
         let wanted: Vec<u32> = (0..15).collect();
         for (at, frame) in
             decode::pictures(decode::decoder().as_mut(), &media, &wanted).unwrap().iter().enumerate()

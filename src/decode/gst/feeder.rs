@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,11 +15,11 @@ use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 use reelflow_api::error::SkipReason;
 use reelflow_api::item::{Colour, Media};
-use reelflow_api::track::Unit;
+use reelflow_api::track::{Track, Unit};
 
 use super::chain::{self, broken, element};
 use super::{errors, picture, tables};
-use crate::decode::feed::Stretch;
+use crate::decode::feed::{Stretch, stretches};
 use crate::decode::{Failure, Take};
 
 /// Time from picture to picture as the decoder is told it. The true times may be odd or equal; these say
@@ -179,6 +180,21 @@ impl Feeder {
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Width and height of the first picture of the file at `path`; `None` if it does not come out.
+pub(super) fn first_size(path: &Path, track: &Track) -> Option<(u32, u32)> {
+    let stretches = stretches(track, &[0])?;
+    let feeder = Feeder::open(&track.caps).ok()?;
+    let file = File::open(path).ok()?;
+    feeder.inbox().wanted = vec![feeder.base];
+    for (index, unit) in stretches.iter().flatten().enumerate() {
+        feeder.push(&file, unit, feeder.base + TICK * u64::from(unit.shows), index == 0).ok()?;
+    }
+    feeder.input.push_event(gst::event::SegmentDone::new(gst::ClockTime::ZERO));
+    let inbox = feeder.inbox();
+    let size = inbox.meaning.as_ref().map(|(info, _)| (info.width(), info.height()));
+    size.filter(|_| inbox.failure.is_none() && !inbox.pictures.is_empty())
 }
 
 impl Drop for Feeder {

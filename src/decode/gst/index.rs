@@ -10,6 +10,7 @@ use reelflow_api::item::{Media, Origin};
 use reelflow_api::track::{Track, Unit};
 
 use super::chain::{self, Chain, add, broken, element};
+use super::feeder;
 use super::gate::{Clock, Gate, Mark};
 use super::locate::{Locator, Syntax};
 use super::reader::open_decoding;
@@ -74,19 +75,22 @@ pub fn probe(path: &Path, bytes: u64) -> Result<Media, Failure> {
         return Err(Failure::new(SkipReason::NoFrames, message));
     }
     check_length(&pass, &promised)?;
-    pass.media.times = std::mem::take(&mut pass.times);
-    pass.media.keys = std::mem::take(&mut pass.keys);
-    pass.media.track = pass.track.take().map(Arc::new);
-    first_picture(&mut pass.media)?;
+    first_picture(path, &mut pass)?;
+    pass.media.times = pass.times.into();
+    pass.media.keys = pass.keys.into();
+    pass.media.track = pass.track.map(Arc::new);
     Ok(pass.media)
 }
 
 /// Decodes the first frame: proves that there is a decoder and that it likes the track, and tells the true
 /// size, which may differ from what the container says. Frames before the first that comes out are no
 /// frames of the medium.
-fn first_picture(media: &mut Media) -> Result<(), Failure> {
-    let Origin::File(path) = &media.origin else { return Ok(()) };
-    let by = if media.keys.is_empty() { Mark::Count } else { Mark::Time };
+fn first_picture(path: &Path, pass: &mut Pass) -> Result<(), Failure> {
+    if let Some(size) = pass.track.as_ref().and_then(|track| feeder::first_size(path, track)) {
+        (pass.media.width, pass.media.height) = size;
+        return Ok(());
+    }
+    let by = if pass.keys.is_empty() { Mark::Count } else { Mark::Time };
     let gate = Gate::new(by, false);
     gate.state().want([(0, u64::MAX)].into());
     let (chain, sink) = open_decoding(path, &gate)?;
@@ -99,41 +103,42 @@ fn first_picture(media: &mut Media) -> Result<(), Failure> {
         let mut state = gate.state();
         (state.take_mark(), state.size)
     };
-    let (Some(_), Some(mark), Some((width, height))) = (sample, mark, size) else {
+    let (Some(_), Some(mark), Some(size)) = (sample, mark, size) else {
         let message = format!(
             "{} access units, but not one picture comes out of the {} decoder; the file is damaged",
-            media.times.len(),
-            media.codec
+            pass.times.len(),
+            pass.media.codec
         );
         return Err(Failure::new(SkipReason::NoFrames, message));
     };
-    (media.width, media.height) = (width, height);
+    (pass.media.width, pass.media.height) = size;
     if by == Mark::Time {
-        drop_before(media, mark);
+        drop_before(pass, mark);
     }
     Ok(())
 }
 
 /// Leaves out the frames before the one nearest to `time`, and their keys.
-fn drop_before(media: &mut Media, time: u64) {
-    let past = media.times.partition_point(|&other| other < time);
+fn drop_before(pass: &mut Pass, time: u64) {
+    let Pass { times, keys, track, .. } = pass;
+    let past = times.partition_point(|&other| other < time);
     let near = match past {
         0 => 0,
-        _ if past == media.times.len() => past - 1,
-        _ if media.times[past] - time <= time - media.times[past - 1] => past,
+        _ if past == times.len() => past - 1,
+        _ if times[past] - time <= time - times[past - 1] => past,
         _ => past - 1,
     };
-    media.times.drain(..near);
+    times.drain(..near);
     let near = near as u32;
     if near > 0 {
         // Its positions are those before the cut.
-        media.track = None;
+        *track = None;
     }
-    media.keys.retain(|&key| key >= near);
-    media.keys.iter_mut().for_each(|key| *key -= near);
-    if media.keys.first() != Some(&0) {
+    keys.retain(|&key| key >= near);
+    keys.iter_mut().for_each(|key| *key -= near);
+    if keys.first() != Some(&0) {
         // Decoding starts at the file's start for what lies before the first key frame that is left.
-        media.keys.insert(0, 0);
+        keys.insert(0, 0);
     }
 }
 
@@ -366,8 +371,8 @@ fn pass(path: &Path, bytes: u64, chain: &Chain) -> Pass {
         width,
         height,
         orientation: found.orientation,
-        times: Vec::new(),
-        keys: Vec::new(),
+        times: [].into(),
+        keys: [].into(),
         codec,
         bytes,
         track: None,
@@ -410,12 +415,13 @@ mod tests {
 
     #[test]
     fn frames_that_never_come_out_are_left_out_with_their_keys() {
-        let mut media = crate::decode::pattern::media(0, 4, 4, vec![0, 10, 20, 30, 40]);
-        media.keys = vec![0, 2, 4];
-        drop_before(&mut media, 11);
-        assert_eq!((media.times.clone(), media.keys.clone()), (vec![10, 20, 30, 40], vec![0, 1, 3]));
-        drop_before(&mut media, 10);
-        assert_eq!(media.times, [10, 20, 30, 40]);
+        let media = crate::decode::pattern::media(0, 4, 4, Vec::new());
+        let (times, keys) = (vec![0, 10, 20, 30, 40], vec![0, 2, 4]);
+        let mut pass = Pass { times, keys, track: None, stated: None, has_other_tracks: false, media };
+        drop_before(&mut pass, 11);
+        assert_eq!((pass.times.clone(), pass.keys.clone()), (vec![10, 20, 30, 40], vec![0, 1, 3]));
+        drop_before(&mut pass, 10);
+        assert_eq!(pass.times, [10, 20, 30, 40]);
     }
 
     #[test]

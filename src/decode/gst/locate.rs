@@ -8,7 +8,7 @@ use std::path::Path;
 use gstreamer as gst;
 use memchr::memmem;
 
-/// Bytes searched behind the last unit at first: a block header of Matroska fits in.
+/// Bytes searched behind the last unit where the next is not just there: a block header of Matroska fits in.
 const NEAR: usize = 64;
 /// Bytes searched if that does not help: other tracks lie between.
 const FAR: usize = 4 << 20;
@@ -38,7 +38,7 @@ impl Locator {
             self.is_lost = true;
             return None;
         }
-        let found = [NEAR, FAR].into_iter().find_map(|reach| self.search(unit, reach));
+        let found = [0, NEAR, FAR].into_iter().find_map(|reach| self.search(unit, reach));
         match found {
             Some(at) => self.next = at + unit.len() as u64,
             None => self.is_lost = true,
@@ -57,7 +57,9 @@ impl Locator {
                 Err(_) => return None,
             }
         }
-        memmem::find(&self.window[..filled], unit).map(|at| self.next + at as u64)
+        let window = &self.window[..filled];
+        let at = if reach == 0 { (window == unit).then_some(0) } else { memmem::find(window, unit) };
+        at.map(|at| self.next + at as u64)
     }
 }
 
