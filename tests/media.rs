@@ -100,6 +100,46 @@ fn any_window_of_a_clip_equals_decoding_in_order() {
     }
 }
 
+/// Pictures that had to be decoded for `wanted`.
+fn made(media: &Media, wanted: &[u32]) -> u64 {
+    decoder().decode(media, wanted, &mut |_, _| {}).unwrap()
+}
+
+#[test]
+fn decoders_are_fed_only_what_a_window_needs() {
+    for name in ["bframes.mp4", "variable.mkv", "odd_size.webm"] {
+        let media = probed(name);
+        let track = media.track.as_ref().unwrap_or_else(|| panic!("{name}: its access units were not found"));
+        assert_eq!(track.groups(), media.keys.len(), "{name}");
+        let all: Vec<u32> = (0..media.times.len() as u32).collect();
+        assert_eq!(made(&media, &all), all.len() as u64, "{name}: everything is wanted");
+        // A key frame needs nothing but itself.
+        assert_eq!(made(&media, &[media.keys[1]]), 1, "{name}: a key frame");
+    }
+    // Every second frame from a key frame on: not the B-frames between that no other frame needs.
+    let media = probed("bframes.mp4");
+    let wanted: Vec<u32> = (0..8).map(|i| media.keys[1] + 2 * i).collect();
+    let most = u64::from(wanted[7] - wanted[0]) + 1;
+    assert!((8..most).contains(&made(&media, &wanted)), "{} of {most}", made(&media, &wanted));
+    // What is cut away at the start of a file cannot be told from what is shown: the demuxer decides.
+    assert_eq!(probed("trimmed.mp4").track, None);
+}
+
+#[test]
+fn a_file_that_has_changed_is_not_fed_from_its_old_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.mp4");
+    std::fs::copy(clip("bframes.mp4"), &path).unwrap();
+    let media = probe(&Origin::File(path.clone())).unwrap();
+    let before = pictures(decoder().as_mut(), &media, &[3, 30]).unwrap();
+    // Another film under the same name, of the same size and frame rate: its own pictures, or a failure.
+    std::fs::copy(clip("full_range.mp4"), &path).unwrap();
+    let after = pictures(decoder().as_mut(), &media, &[3, 30]);
+    assert!(after.is_err() || after.is_ok_and(|pictures| pictures != before));
+    std::fs::copy(clip("bframes.mp4"), &path).unwrap();
+    assert_eq!(pictures(decoder().as_mut(), &media, &[3, 30]).unwrap(), before);
+}
+
 #[test]
 fn colour_comes_from_the_stream() {
     let of = |name: &str| pictures(decoder().as_mut(), &probed(name), &[0]).unwrap()[0].colour;
