@@ -3,6 +3,7 @@
 //! Order, times and the end of a stream are the decoder's promise: frames come in increasing time, one
 //! for each wanted position, or the call fails with a reason.
 
+pub mod ahead;
 pub mod feed;
 #[cfg(feature = "gst")]
 pub mod gst;

@@ -7,6 +7,7 @@ use reelflow_api::stage::Place;
 
 use super::decode::Job;
 use super::layout::{Layout, Sampling};
+use crate::decode::ahead;
 use crate::decode::plan::cost;
 
 /// One worker's jobs in order, step by step.
@@ -49,6 +50,7 @@ impl Jobs {
         for plans in together((0..batch_size).filter_map(plan).collect()) {
             let worker = self.give(plans.iter().map(cost_of).sum());
             if worker == self.index {
+                ahead::fetch(&plans[0].segment.media, plans.iter().flat_map(wanted));
                 mine.push(Job { step, plans });
             }
         }
@@ -78,10 +80,13 @@ fn together(plans: Vec<SamplePlan>) -> Vec<Vec<SamplePlan>> {
     groups
 }
 
+/// Positions in the medium of all frames that a plan wants, in any order.
+fn wanted(plan: &SamplePlan) -> impl Iterator<Item = u32> {
+    plan.clips.iter().flat_map(|clip| &clip.frames).map(|frame| plan.segment.first + frame)
+}
+
 fn cost_of(plan: &SamplePlan) -> u64 {
-    let segment = &plan.segment;
-    let wanted = plan.clips.iter().flat_map(|clip| &clip.frames).map(|frame| segment.first + frame);
-    cost(&segment.media, wanted)
+    cost(&plan.segment.media, wanted(plan))
 }
 
 #[cfg(test)]
