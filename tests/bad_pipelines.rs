@@ -19,6 +19,8 @@ fn main() {
     let mut trials: Vec<Trial> = support::toml_files("pipelines/bad").into_iter().map(trial).collect();
     trials.push(Trial::test("not_utf8", not_utf8));
     trials.push(Trial::test("missing_file", missing_file));
+    trials.push(Trial::test("malformed_plan", malformed_plan));
+    trials.push(Trial::test("plan_without_media", plan_without_media));
     trials.push(Trial::test("formats", formats));
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
@@ -75,6 +77,32 @@ fn missing_file() -> Result<(), Failed> {
     let text = String::from_utf8(output.stderr)?;
     let is_right = text.contains("error[P002]") && text.contains("train.toml`?");
     if is_right && output.status.code() == Some(78) { Ok(()) } else { Err(text.into()) }
+}
+
+/// `check` and `run` a pipeline over four patterns of 320x240 with this plan, and find this error.
+fn refused_plan(plan: &str, expected: &str, commands: &[&str]) -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let pipeline = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/bad/missing_plan.toml");
+    std::fs::write(folder.path().join("plan.txt"), plan)?;
+    for name in commands {
+        let output = command(name, &pipeline, folder.path(), &["--set=operators.windows.plan=plan.txt"]);
+        let text = String::from_utf8(output.stderr)?;
+        if !text.contains(expected) || output.status.code() != Some(78) {
+            return Err(format!("{name} ended with {}, expected {expected:?}:\n{text}", output.status).into());
+        }
+    }
+    Ok(())
+}
+
+fn malformed_plan() -> Result<(), Failed> {
+    let plan = "pattern:0\t0 0 0 32 32 0 1 1 1\npattern:0\t0 0 0 32 32 2 1 1 1\n";
+    let expected = "error[P033]: `operators.windows.plan`: plan.txt:2: `flip` is \"2\", expected 0 or 1";
+    refused_plan(plan, expected, &["check", "run"])
+}
+
+fn plan_without_media() -> Result<(), Failed> {
+    let plan = "pattern:0\t0 0 0 32 32 0 1 1 1\npattern:9\t0 0 0 32 32 0 1 1 1\n";
+    refused_plan(plan, "error: windows: plan.txt:2: `pattern:9` is none of the media", &["run"])
 }
 
 fn formats() -> Result<(), Failed> {

@@ -28,7 +28,8 @@ enum Format {
     Json,
 }
 
-/// Runs the command: 0 if all files are right, 78 otherwise. Starts nothing and opens no other file.
+/// Runs the command: 0 if all files are right, 78 otherwise. Starts nothing, and opens no other file but those
+/// that a `plan` names.
 #[must_use]
 pub fn main(args: &Args) -> ExitCode {
     let mut exit = ExitCode::SUCCESS;

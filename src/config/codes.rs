@@ -30,4 +30,5 @@ pub const ALL: &[(&str, &str)] = &[
     ("P030", "an unknown bank"),
     ("P031", "a bank that nothing uses"),
     ("P032", "a sink needs a view that its sampler does not make"),
+    ("P033", "a file that a parameter names cannot be read, or a line of it is wrong"),
 ];

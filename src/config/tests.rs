@@ -474,6 +474,7 @@ fn every_code_is_listed_once() {
         include_str!("stages.rs"),
         include_str!("text.rs"),
         include_str!("../../plugins/api/src/read.rs"),
+        include_str!("../sample/plan.rs"),
     ] {
         for part in text.split("Problem::new(\"").skip(1) {
             assert!(codes.contains(&&part[..4]), "{} is not in codes.rs", &part[..4]);

@@ -163,7 +163,7 @@ impl Parts {
     /// Puts the operators together, with the catalogue of each sampler.
     ///
     /// # Errors
-    /// If a sampler has nothing to sample from.
+    /// If a sampler has nothing to sample from, or cannot sample from what there is.
     pub fn layout(
         self,
         mut catalogues: HashMap<String, Catalogue>,
@@ -187,6 +187,7 @@ impl Parts {
                             format!("nothing to sample from: {} gave no usable segment", inputs.join(", ")),
                         ));
                     }
+                    sampler.check(&catalogue).map_err(|error| StageError { stage: id.clone(), ..error })?;
                     let batch_size = batch_sizes.get(&id).copied().unwrap_or(1);
                     if let Some(samples) = sampler.samples(&catalogue) {
                         let end = samples.div_ceil(u64::from(batch_size));

@@ -4,6 +4,8 @@
 //! start at any step and any worker can compute any slot.
 
 pub mod order;
+pub mod plan;
+pub mod plan_file;
 pub mod sweep;
 pub mod triplet;
 pub mod uniform;
@@ -12,7 +14,7 @@ pub mod window;
 use reelflow_api::spec::Spec;
 
 /// In the order the manual lists them.
-pub const ALL: &[&Spec] = &[&triplet::SPEC, &uniform::SPEC, &sweep::SPEC];
+pub const ALL: &[&Spec] = &[&triplet::SPEC, &uniform::SPEC, &sweep::SPEC, &plan::SPEC];
 
 #[cfg(test)]
 pub(crate) mod fixture {

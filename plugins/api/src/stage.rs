@@ -129,6 +129,15 @@ pub trait Sampler: Send + Sync {
     /// How many samples there are in all; `None` if it never ends.
     fn samples(&self, catalogue: &Catalogue) -> Option<u64>;
 
+    /// Whether it can sample from `catalogue`; called once, before the first plan.
+    ///
+    /// # Errors
+    /// If its settings name what the catalogue does not have.
+    fn check(&self, catalogue: &Catalogue) -> Result<(), StageError> {
+        let _ = catalogue;
+        Ok(())
+    }
+
     /// The plan at `place`; `None` past the end. `key` belongs to this stage; derive from it.
     fn plan(&self, catalogue: &Catalogue, place: Place, key: Key) -> Option<SamplePlan>;
 }
