@@ -1,5 +1,6 @@
 //! The command line: one file a command. Results go to standard output, everything else to standard error.
 
+pub mod bench;
 pub mod check;
 pub mod doctor;
 #[cfg(feature = "torch")]
@@ -27,6 +28,8 @@ struct Cli {
 enum Command {
     /// Runs a pipeline.
     Run(run::Args),
+    /// Measures how fast a pipeline's batches come when nothing slows them down.
+    Bench(bench::Args),
     /// Finds every mistake in pipeline files; starts nothing.
     Check(check::Args),
     /// Draws a pipeline.
@@ -53,6 +56,7 @@ fn say(line: &str) {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::main(&args),
+        Command::Bench(args) => bench::main(&args),
         Command::Check(args) => check::main(&args),
         Command::Graph(args) => graph::main(&args),
         Command::Inspect(args) => inspect::main(&args),

@@ -4,10 +4,12 @@
 //! | --- | --- |
 //! | [`clock`] | monotonic and wall time, for logs and rates only |
 //! | [`files`] | write-to-temporary, sync, rename; checksums; locks |
+//! | [`process`] | processor time and memory taken, for reports only |
 //! | [`threads`] | every thread that is not a timely worker |
 //! | [`signal`] | the wish to stop |
 
 pub mod clock;
 pub mod files;
+pub mod process;
 pub mod signal;
 pub mod threads;

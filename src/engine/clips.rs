@@ -62,7 +62,10 @@ pub fn clips<'scope>(
                 made.parcels.into_iter().for_each(|parcel| output.session(&capability).give(parcel));
             }
             // Credit: at most `ahead` steps before the first one that has not been consumed.
-            live.hand_out(|step| step < ahead || !probe.less_than(&(step - ahead + 1)));
+            live.hand_out(|step| {
+                let has_credit = step < ahead || !probe.less_than(&(step - ahead + 1));
+                has_credit && shared.warmup.admits(step, shared.consumed())
+            });
             if live.advance() {
                 activator.activate_after(LOOK_AGAIN);
             } else {

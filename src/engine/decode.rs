@@ -131,6 +131,7 @@ impl Work {
         let mut since = clock::now();
         for Job { step, plans } in jobs {
             self.shared.times.decode_idle.add(since);
+            self.shared.depths.jobs.note(jobs.len());
             let mut parcels = Vec::new();
             if !self.shared.is_stopping()
                 && let Err(error) = self.make(plans, &mut parcels)
@@ -142,6 +143,7 @@ impl Work {
                 return;
             }
             self.shared.times.decode_blocked.add(since);
+            self.shared.depths.made.note(made.len());
             since = clock::now();
             // A worker that is gone needs no waking.
             let _ = activator.activate();
@@ -150,15 +152,12 @@ impl Work {
 
     /// Makes the plans' views in one pass; if that fails, each on its own.
     fn make(&mut self, plans: Vec<SamplePlan>, parcels: &mut Vec<Parcel>) -> Result<(), StageError> {
-        if plans.len() > 1 {
-            match self.attempt(&plans)? {
-                Ok(mut all) => {
-                    parcels.append(&mut all);
-                    return Ok(());
-                }
-                // Which of the windows it was, and what takes its place, shows below.
-                Err(_) => {}
-            }
+        // Which of several windows failed, and what takes its place, shows when each is made on its own.
+        if plans.len() > 1
+            && let Ok(mut all) = self.attempt(&plans)?
+        {
+            parcels.append(&mut all);
+            return Ok(());
         }
         for plan in plans {
             parcels.append(&mut self.make_one(plan)?);
@@ -200,7 +199,8 @@ impl Work {
         let begun = clock::now();
         let mut making = Making::begin(&self.layout, self.position, plans, &shared.arena);
         let (mut augmenting, mut failed) = (Duration::ZERO, None);
-        let decoded = self.decoder.decode(media, &making.wanted().to_vec(), &mut |index, frame| {
+        let wanted = making.wanted().to_vec();
+        let decoded = self.decoder.decode(media, &wanted, &mut |index, frame| {
             let before = clock::now();
             if let Err(error) = making.add(index, frame) {
                 failed.get_or_insert(error);
@@ -223,7 +223,7 @@ impl Work {
             }
         };
         let counts = &shared.counts;
-        counts.frames_decoded.fetch_add(making.wanted().len() as u64, Ordering::Relaxed);
+        counts.frames_decoded.fetch_add(wanted.len() as u64, Ordering::Relaxed);
         counts.pictures.fetch_add(pictures, Ordering::Relaxed);
         counts.clips.fetch_add(plans.iter().map(|plan| plan.clips.len() as u64).sum(), Ordering::Relaxed);
         let finishing = clock::now();

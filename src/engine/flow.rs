@@ -19,6 +19,7 @@ use super::layout::{Layout, OperatorKind};
 use super::parcel::Parcels;
 use super::pixels::{augment, views};
 use super::shared::Shared;
+use super::tally::Warmup;
 
 /// How long an idle worker sleeps before it looks whether the run has failed elsewhere.
 const IDLE: Duration = Duration::from_millis(50);
@@ -48,8 +49,16 @@ impl Flow {
     /// # Errors
     /// If the threads cannot be started.
     pub fn start(layout: Layout, workers: usize) -> Result<Self, StageError> {
+        Self::start_with(layout, workers, Warmup::default())
+    }
+
+    /// [`Flow::start`] with steps that are used up before any other is handed out.
+    ///
+    /// # Errors
+    /// If the threads cannot be started.
+    pub fn start_with(layout: Layout, workers: usize, warmup: Warmup) -> Result<Self, StageError> {
         let layout = Arc::new(layout);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(warmup));
         shared.set_consumed(layout.first_step);
         let waker = Waker::default();
         let (sender, queue) = bounded(layout.ahead as usize + 1);
@@ -73,7 +82,10 @@ impl Flow {
             return Next::End;
         }
         match self.queue.recv_timeout(patience) {
-            Ok(delivery) => Next::Step(delivery),
+            Ok(delivery) => {
+                self.shared.depths.steps.note(self.queue.len());
+                Next::Step(delivery)
+            }
             Err(RecvTimeoutError::Timeout) => Next::Idle,
             Err(RecvTimeoutError::Disconnected) => Next::End,
         }

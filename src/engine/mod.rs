@@ -11,6 +11,8 @@
 //! to end, and nothing but the frontier is back-pressure.
 
 pub mod arena;
+pub mod bench;
+pub mod blind;
 pub mod checkpoint;
 pub mod clips;
 pub mod decode;
@@ -26,4 +28,6 @@ pub mod pixels;
 pub mod registry;
 pub mod run;
 pub mod run_dir;
+pub mod scan;
 pub mod shared;
+pub mod tally;

@@ -1,27 +1,26 @@
 //! A checked plan from first scan to closing summary.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use reelflow_api::error::StageError;
-use reelflow_api::item::Catalogue;
 use reelflow_api::rng::Key;
-use reelflow_api::stage::{SinkContext, Source};
+use reelflow_api::stage::SinkContext;
 
 use super::checkpoint::{self, Checkpoint, Manifest};
 use super::driver::{self, Driver, OpenSink};
 use super::flow::Flow;
 use super::layout::{Layout, Parts, SinkEntry};
 use super::run_dir::{self, RunDir, Start};
+use super::scan::scan;
 use crate::config::{Plan, RunSettings};
 use crate::edge::signal::Stop;
 use crate::edge::threads;
 use crate::observe::quarantine::Quarantine;
 use crate::observe::recorder::{Recorder, RecorderOptions};
 use crate::observe::summary::{Counters, Ending, Summary};
-use crate::source::catalogue::{self, Scanned};
 
 /// What the command line adds to a plan.
 #[derive(Clone, Debug, Default)]
@@ -76,8 +75,13 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     dir.write_config(&resolved)?;
     let mut quarantine = Quarantine::open(&dir.path)?;
     let mut counters = Counters::default();
-    let catalogues = scan(&parts, &mut quarantine, &mut counters)?;
-    check_budget(&settings, &counters)?;
+    let mut scans = scan(&parts)?;
+    counters.inputs_seen = scans.inputs_seen;
+    counters.inputs_ok = scans.inputs_ok;
+    counters.segments = scans.segments;
+    driver::note_left_out(std::mem::take(&mut scans.skipped), &mut quarantine, &mut counters)?;
+    scans.check_budget(&settings, "quarantine.jsonl")?;
+    let catalogues = scans.catalogues;
     let versions: BTreeMap<String, String> = catalogues
         .iter()
         .map(|(id, catalogue)| (id.clone(), format!("{:016x}", catalogue.version)))
@@ -175,49 +179,6 @@ pub fn workers(settings: &RunSettings) -> usize {
         0 => threads::cores(),
         count => count as usize,
     }
-}
-
-/// One catalogue a sampler; samplers that read the same sources share the scan.
-fn scan(
-    parts: &Parts,
-    quarantine: &mut Quarantine,
-    counters: &mut Counters,
-) -> Result<HashMap<String, Catalogue>, StageError> {
-    let mut scans: BTreeMap<(Vec<String>, u32), Catalogue> = BTreeMap::new();
-    let mut catalogues = HashMap::new();
-    for (id, inputs) in &parts.samplers {
-        let wanted = (inputs.clone(), parts.frames_min(id));
-        if !scans.contains_key(&wanted) {
-            let sources: Vec<(&str, &dyn Source)> = inputs
-                .iter()
-                .filter_map(|input| Some((input.as_str(), parts.sources.get(input)?.as_ref())))
-                .collect();
-            let Scanned { catalogue, skipped, inputs_seen, inputs_ok, .. } =
-                catalogue::build(&sources, wanted.1)?;
-            counters.inputs_seen += inputs_seen;
-            counters.inputs_ok += inputs_ok;
-            counters.segments += catalogue.segments.len() as u64;
-            driver::note_left_out(skipped, quarantine, counters)?;
-            scans.insert(wanted.clone(), catalogue);
-        }
-        catalogues.insert(id.clone(), scans[&wanted].clone());
-    }
-    Ok(catalogues)
-}
-
-fn check_budget(settings: &RunSettings, counters: &Counters) -> Result<(), StageError> {
-    let bad = counters.inputs_seen.saturating_sub(counters.inputs_ok);
-    let share = bad as f64 / (counters.inputs_seen.max(1)) as f64;
-    if share > settings.max_bad {
-        return Err(StageError::failed(
-            "scan",
-            format!(
-                "{bad} of {} inputs cannot be used, more than `run.max_bad = {}` allows; see quarantine.jsonl",
-                counters.inputs_seen, settings.max_bad
-            ),
-        ));
-    }
-    Ok(())
 }
 
 fn same_catalogue(checkpoint: &Checkpoint, now: &BTreeMap<String, String>) -> Result<(), StageError> {

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use reelflow_api::error::{Skip, SkipReason, StageError};
 
 use super::arena::Arena;
+use super::tally::{Counts, Depths, Times, Warmup};
 
 /// One per flow, behind an `Arc`.
 #[derive(Debug, Default)]
@@ -25,60 +25,10 @@ pub struct Shared {
     pub times: Times,
     /// What was counted on the way.
     pub counts: Counts,
-}
-
-/// Counters of the data path.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Pictures that left a decoder for a wanted position.
-    pub frames_decoded: AtomicU64,
-    /// Pictures that decoders made, wanted or not.
-    pub pictures: AtomicU64,
-    /// Clips handed to the augment stage.
-    pub clips: AtomicU64,
-    /// Slots drawn again because a segment could not be decoded.
-    pub redrawn: AtomicU64,
-    /// Slots left empty, in finite samplers.
-    pub slots_empty: AtomicU64,
-}
-
-/// Seconds that threads spent, summed over threads.
-#[derive(Debug, Default)]
-pub struct Times {
-    /// Reading and decoding.
-    pub decode: Tally,
-    /// Augmenting, on the threads that decode.
-    pub augment: Tally,
-    /// Threads that decode, waiting for a job.
-    pub decode_idle: Tally,
-    /// Threads that decode, waiting for a worker to take what they made.
-    pub decode_blocked: Tally,
-    /// Stages that change views.
-    pub views: Tally,
-    /// Joining slots to batches.
-    pub batch: Tally,
-}
-
-/// A sum of nanoseconds.
-#[derive(Debug, Default)]
-pub struct Tally(AtomicU64);
-
-impl Tally {
-    /// Adds the time since `begun`.
-    pub fn add(&self, begun: Instant) {
-        self.add_for(begun.elapsed());
-    }
-
-    /// Adds a length of time.
-    pub fn add_for(&self, time: Duration) {
-        self.0.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
-    }
-
-    /// The sum in seconds.
-    #[must_use]
-    pub fn secs(&self) -> f64 {
-        self.0.load(Ordering::Relaxed) as f64 / 1e9
-    }
+    /// How long the queues were.
+    pub depths: Depths,
+    /// Steps that are not measured.
+    pub warmup: Warmup,
 }
 
 /// New skips and those already told, so that memory is bounded by the number of files.
@@ -89,6 +39,12 @@ struct Skips {
 }
 
 impl Shared {
+    /// With these steps to warm up.
+    #[must_use]
+    pub fn new(warmup: Warmup) -> Self {
+        Self { warmup, ..Self::default() }
+    }
+
     /// Notes the first failure; the run ends. Later ones are consequences and are dropped.
     pub fn fail(&self, error: StageError) {
         let mut first = self.failure.lock().expect("no holder panics");

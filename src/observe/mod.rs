@@ -3,6 +3,7 @@
 //! Nothing here changes what a run computes. Lines for people go to standard error; files go below the
 //! run directory.
 
+pub mod bench;
 pub mod contact_sheet;
 pub mod events;
 pub mod letters;
