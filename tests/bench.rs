@@ -88,10 +88,7 @@ fn decoding_alone_decodes_the_same_pictures() {
 
 #[test]
 fn a_pipeline_without_end_is_refused_with_what_to_type() {
-    for (args, expected) in [
-        (&[][..], "--steps N"),
-        (&["--steps=3", "--warmup=3"], "lower `--warmup`"),
-    ] {
+    for (args, expected) in [(&[][..], "--steps N"), (&["--steps=3", "--warmup=3"], "lower `--warmup`")] {
         let output = bench(args);
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(78) && text.contains(expected), "{text}");

@@ -198,11 +198,11 @@ fn rows(shared: &Shared, used: &Used, wall_s: f64, (waited, busy): (&Tally, &Tal
             ..row("decode", pictures, "pictures", times.decode.secs())
         },
         row("augment", used.frames, "frames", times.augment.secs()),
+        row("views", times.views.count(), "batches", times.views.secs()),
         StageRow {
             queue: queue(&depths.made),
-            ..row("views", times.views.count(), "batches", times.views.secs())
+            ..row("batch", times.batch.count(), "batches", times.batch.secs())
         },
-        row("batch", times.batch.count(), "batches", times.batch.secs()),
         StageRow {
             waiting: Some(share(waited.secs(), wall_s)),
             queue: queue(&depths.steps),

@@ -21,13 +21,14 @@ pub fn decode_only(mut plan: Plan) -> Plan {
     plan
 }
 
-/// Makes views without pixels, and leaves views as they are.
+/// Makes views of one value, and leaves views as they are.
 #[derive(Clone, Copy, Debug)]
 struct Blind;
 
 impl Augment for Blind {
-    fn shape(&self, frames: u32) -> [usize; 4] {
-        [3, frames as usize, 0, 0]
+    /// One value, because a block of none has no place to be split at.
+    fn shape(&self, _: u32) -> [usize; 4] {
+        [1; 4]
     }
 
     fn begin(&self, _: &ClipPlan, _: &Media, _: Key) -> Box<dyn ViewMaker> {
