@@ -16,9 +16,7 @@ use reelflow_api::rng::Key;
 fn files() -> Vec<Media> {
     let folder =
         std::env::var_os("REELFLOW_CLIPS").map_or_else(|| PathBuf::from("tests/data"), PathBuf::from);
-    let entries = std::fs::read_dir(&folder).expect("the folder of clips can be read");
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
+    let paths = reelflow::edge::files::list_dir(&folder).expect("the folder of clips can be read");
     paths.into_iter().filter_map(|path| probe(&Origin::File(path)).ok()).take(8).collect()
 }
 

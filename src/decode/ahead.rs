@@ -46,7 +46,7 @@ mod tests {
             offset: u64::from(i) * 100,
             size: 90,
             shows: i,
-            is_key: i % 10 == 0,
+            is_key: i.is_multiple_of(10),
             is_disposable: false,
         };
         let units: Vec<Unit> = (0..40).map(unit).collect();
