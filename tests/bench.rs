@@ -72,7 +72,7 @@ fn the_last_line_counts_what_was_measured() {
 fn the_warm_up_is_not_counted() {
     let (line, lines) = measured(&["--steps=6", "--warmup=4", "--workers=2", "--format=json"]);
     assert_eq!(lines, 1);
-    assert_eq!((&line["steps"], &line["warmup_steps"], &line["clips"]), (&2.into(), &4.into(), &18.into()));
+    assert_eq!((&line["steps"], &line["warmup_steps"], &line["clips"]), (&6.into(), &4.into(), &54.into()));
     assert_eq!(line["stages"][3]["items"], 2);
 }
 
@@ -88,7 +88,7 @@ fn decoding_alone_decodes_the_same_pictures() {
 
 #[test]
 fn a_pipeline_without_end_is_refused_with_what_to_type() {
-    for (args, expected) in [(&[][..], "--steps N"), (&["--steps=3", "--warmup=3"], "lower `--warmup`")] {
+    for (args, expected) in [(&[][..], "--steps N"), (&["--steps=3", "--warmup=4"], "lower `--warmup`")] {
         let output = bench(args);
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(78) && text.contains(expected), "{text}");

@@ -29,7 +29,7 @@ TUNED = ["torchcodec", "decord", "decord2", "pyav-tuned", "opencv", "spdl", "vid
 def command(binary, pipeline, extra=""):
     """The external command for peer_bench.py, which fills in {corpus}, {plan} and {cores}."""
     args = [
-        shlex.quote(str(binary)), "bench", shlex.quote(str(pipeline)), "--quiet", "--format=json",
+        shlex.quote(str(binary)), "bench", shlex.quote(str(pipeline)), "--quiet", "--format=json", "--warmup=2",
         "--workers={cores}", "--set=operators.clips.plan={plan}",
         shlex.quote('--set=sources.videos.paths=["{corpus}"]'),
         extra,

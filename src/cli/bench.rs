@@ -21,13 +21,13 @@ pub struct Args {
     /// Worker threads (`run.workers`); 0 for one a core.
     #[arg(short, long, value_name = "N", env = "REELFLOW_WORKERS")]
     workers: Option<u32>,
-    /// Steps to run (`run.steps`), warm-up included; needed where the sampler never ends.
+    /// Steps to run (`run.steps`); needed where the sampler never ends.
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
     /// Root of all chance (`run.seed`).
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Steps to use up before the measuring begins; they are not counted.
+    /// How many of the first steps to make once before the measuring begins; they are not counted.
     #[arg(long, value_name = "N", default_value_t = 0)]
     warmup: u64,
     /// Decode the frames that the clips want and throw them away: the ceiling of the whole job.

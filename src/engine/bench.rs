@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// What the command line adds to a plan.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Steps that are used up before the measuring begins.
+    /// How many of the first steps are made once before the measuring begins.
     pub warmup: u64,
     /// Decode the frames that the clips want and throw them away.
     pub decode_only: bool,
@@ -45,8 +45,9 @@ pub fn bench(plan: Plan, options: &Options) -> Result<Measured, StageError> {
     let scans = scan(&parts)?;
     let scan_s = begun.elapsed().as_secs_f64();
     scans.check_budget(&settings, "`reelflow run`, which lists them in quarantine.jsonl")?;
-    let (layout, _) = parts.layout(scans.catalogues, 0)?;
+    let (mut layout, _) = parts.layout(scans.catalogues, 0)?;
     let steps = finite(&layout, options.warmup)?;
+    layout.warm_up(options.warmup);
     let workers = workers(&settings);
     let mut bench = Bench {
         flow: Flow::start_with(layout, workers, Warmup::new(options.warmup))?,
@@ -66,7 +67,7 @@ pub fn bench(plan: Plan, options: &Options) -> Result<Measured, StageError> {
         name,
         workers,
         decode_only: options.decode_only,
-        finished: used.steps + options.warmup == steps,
+        finished: used.steps == steps,
         wall_s,
         cpu_s: ended.cpu_secs - begun.cpu_secs,
         scan_s,
@@ -90,8 +91,8 @@ fn finite(layout: &Layout, warmup: u64) -> Result<u64, StageError> {
                        with `--steps N`";
         return Err(StageError::refused("bench", message));
     };
-    if steps <= warmup {
-        let message = format!("the run has {steps} steps and all of them would warm up; lower `--warmup`");
+    if steps < warmup {
+        let message = format!("the run has {steps} steps, fewer than the warm-up; lower `--warmup`");
         return Err(StageError::refused("bench", message));
     }
     Ok(steps)

@@ -102,7 +102,7 @@ mod tests {
     fn jobs(lengths: &[u32], index: usize, peers: usize) -> Vec<(u64, Vec<u32>)> {
         let sampler = fixture::build(&SPEC, "frames = 4");
         let catalogue: Catalogue = fixture::catalogue(lengths);
-        let sampling = Arc::new(Sampling { sampler, catalogue, batch_size: 3, key: Key::new(5) });
+        let sampling = Arc::new(Sampling { sampler, catalogue, batch_size: 3, key: Key::new(5), warmup: 0 });
         let layout = Layout { operators: Vec::new(), steps: Some(5), first_step: 3, ahead: 1 };
         let mut jobs = Jobs::new(&layout, &sampling, index, peers);
         let steps = std::iter::from_fn(|| jobs.next_if(|_| true)).collect::<Vec<_>>();
@@ -132,7 +132,8 @@ mod tests {
     #[test]
     fn the_one_with_the_least_gets_the_next() {
         let sampler = fixture::build(&SPEC, "frames = 4");
-        let sampling = Sampling { sampler, catalogue: Catalogue::default(), batch_size: 1, key: Key::new(5) };
+        let sampling =
+            Sampling { sampler, catalogue: Catalogue::default(), batch_size: 1, key: Key::new(5), warmup: 0 };
         let layout = Layout { operators: Vec::new(), steps: None, first_step: 0, ahead: 1 };
         let mut jobs = Jobs::new(&layout, &Arc::new(sampling), 0, 3);
         let costs = [50, 10, 10, 10, 10, 40, 10];
@@ -144,7 +145,7 @@ mod tests {
     fn no_step_is_handed_out_without_credit() {
         let sampler = fixture::build(&SPEC, "frames = 4");
         let catalogue = fixture::catalogue(&[20]);
-        let sampling = Arc::new(Sampling { sampler, catalogue, batch_size: 2, key: Key::new(5) });
+        let sampling = Arc::new(Sampling { sampler, catalogue, batch_size: 2, key: Key::new(5), warmup: 0 });
         let layout = Layout { operators: Vec::new(), steps: None, first_step: 0, ahead: 1 };
         let mut jobs = Jobs::new(&layout, &sampling, 0, 1);
         assert_eq!(std::iter::from_fn(|| jobs.next_if(|step| step < 2)).count(), 2);

@@ -35,6 +35,17 @@ impl Layout {
         (0..self.operators.len()).filter(move |&other| is_behind(&self.operators[other]))
     }
 
+    /// Puts the first `steps` steps before all others once more, so that a measurement begins with everything
+    /// in place.
+    pub fn warm_up(&mut self, steps: u64) {
+        self.steps = self.steps.map(|all| all + steps.min(all));
+        for operator in &mut self.operators {
+            if let OperatorKind::Sample(sampling) = &mut operator.kind {
+                Arc::get_mut(sampling).expect("nothing has started").warmup = steps;
+            }
+        }
+    }
+
     /// Slots of every step behind the sampler at `position`.
     #[must_use]
     pub fn batch_size(&self, position: usize) -> u32 {
@@ -81,6 +92,8 @@ pub struct Sampling {
     pub batch_size: u32,
     /// Key for chance.
     pub key: Key,
+    /// Steps after which the sampler begins again at step 0: the warm-up of a measurement.
+    pub warmup: u64,
 }
 
 impl Sampling {
@@ -88,7 +101,9 @@ impl Sampling {
     /// an epoch, a step or a slot itself.
     #[must_use]
     pub fn plan(&self, place: Place) -> Option<SamplePlan> {
-        self.sampler.plan(&self.catalogue, place, self.key)
+        let step = place.step.checked_sub(self.warmup).unwrap_or(place.step);
+        let plan = self.sampler.plan(&self.catalogue, Place { step, ..place }, self.key)?;
+        Some(SamplePlan { step: place.step, ..plan })
     }
 }
 
@@ -195,7 +210,13 @@ impl Parts {
                     }
                     let views = sampler.views().into_iter().map(|(name, t)| (name, [0, t as usize, 0, 0]));
                     assembly.shapes.insert(id.clone(), views.collect());
-                    OperatorKind::Sample(Arc::new(Sampling { sampler, catalogue, batch_size, key }))
+                    OperatorKind::Sample(Arc::new(Sampling {
+                        sampler,
+                        catalogue,
+                        batch_size,
+                        key,
+                        warmup: 0,
+                    }))
                 }
                 Stage::Augment(augment) => {
                     let views = assembly.shapes_of(&from);
