@@ -73,7 +73,7 @@ fn the_warm_up_is_not_counted() {
     let (line, lines) = measured(&["--steps=6", "--warmup=4", "--workers=2", "--format=json"]);
     assert_eq!(lines, 1);
     assert_eq!((&line["steps"], &line["warmup_steps"], &line["clips"]), (&6.into(), &4.into(), &54.into()));
-    assert_eq!(line["stages"][3]["items"], 2);
+    assert_eq!(line["stages"][3]["items"], 6);
 }
 
 #[test]
