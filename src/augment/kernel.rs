@@ -14,6 +14,7 @@ use super::geometry::Affine;
 use super::oven::{Grid, LANES, Oven};
 use super::pan::Pan;
 use super::rotated::Turner;
+use super::wide::Width;
 
 /// One clip's recipe with its tables.
 pub struct Cook {
@@ -39,13 +40,14 @@ impl Cook {
     pub fn new(recipe: &Recipe, frames: usize, picture: (u32, u32)) -> Self {
         let (width, height) = (recipe.canvas.width as usize, recipe.canvas.height as usize);
         let map = recipe.canvas.map;
+        let wide = Width::best();
         let way = if map.x[1] == 0.0 && map.y[0] == 0.0 {
-            Way::Upright(Oven::new(Grid::new(&map, width, height, picture)))
+            Way::Upright(Oven::new(Grid::new(&map, width, height, picture), wide))
         } else if map.x[0] == 0.0 && map.y[1] == 0.0 {
             let exchanged = Affine { x: [map.x[1], 0.0, map.x[2]], y: [0.0, map.y[0], map.y[2]] };
-            Way::Exchanged(Oven::new(Grid::new(&exchanged, height, width, picture)))
+            Way::Exchanged(Oven::new(Grid::new(&exchanged, height, width, picture), wide))
         } else {
-            Way::Turned(Turner::new(&map, width, height, picture))
+            Way::Turned(Turner::new(&map, width, height, picture, wide))
         };
         Self { way, pan: Pan::new(recipe, frames, width * height), size: (width, height) }
     }

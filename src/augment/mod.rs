@@ -12,10 +12,12 @@ pub mod kernel;
 pub mod oven;
 pub mod pan;
 pub mod rotated;
+pub mod samples;
 pub mod stage;
 pub mod steps;
 pub mod tca;
 pub mod weights;
+pub mod wide;
 
 #[cfg(test)]
 mod plain;

@@ -205,6 +205,7 @@ pub struct Plane<'a> {
 
 impl<'a> Plane<'a> {
     /// `bytes` bytes of row `row`.
+    #[inline]
     #[must_use]
     pub fn row(&self, row: usize, bytes: usize) -> &'a [u8] {
         &self.bytes[row * self.stride..][..bytes]
