@@ -10,12 +10,10 @@ use std::ops::Range;
 use reelflow_api::item::{Frame, PixelFormat, Plane};
 
 use super::geometry::Affine;
+use super::lanes::{LANES, gather};
 use super::samples::{Sample, blend};
 use super::weights::Axis;
 use super::wide::Width;
-
-/// Output rows that are resampled together: two vectors of four f32, or one of eight.
-pub const LANES: usize = 8;
 
 /// Weights of an axis-aligned resampling of luma and chroma, shared by all frames.
 pub struct Grid {
@@ -68,7 +66,11 @@ impl Oven {
     #[must_use]
     pub fn new(grid: Grid, wide: Width) -> Self {
         let block = [(); 3].map(|()| vec![[0.0; LANES]; grid.width]);
-        Self { grid, wide, block, lines: Default::default(), columns: Vec::new() }
+        let widths = grid.cols.each_ref().map(|axis| axis.extent().1 - axis.extent().0);
+        // Chroma of two planes in one is twice as wide.
+        let most = widths[0].max(2 * widths[1]);
+        let lines = [(); LANES].map(|()| vec![0.0; most]);
+        Self { grid, wide, block, lines, columns: vec![[0.0; LANES]; most] }
     }
 
     /// Resamples a frame and hands it on in blocks of rows; the last may have fewer than `LANES`.
@@ -80,22 +82,22 @@ impl Oven {
                 PixelFormat::I420 => {
                     for (index, plane) in [y, u, v].into_iter().enumerate() {
                         self.down::<u8>(plane, index, 1, rows.clone());
-                        self.across::<1>(index, 0);
+                        self.across::<1, 0>(index);
                     }
                 }
                 PixelFormat::I420P10 => {
                     for (index, plane) in [y, u, v].into_iter().enumerate() {
                         self.down::<[u8; 2]>(plane, index, 1, rows.clone());
-                        self.across::<1>(index, 0);
+                        self.across::<1, 0>(index);
                     }
                 }
                 PixelFormat::Nv12 => {
                     self.down::<u8>(y, 0, 1, rows.clone());
-                    self.across::<1>(0, 0);
+                    self.across::<1, 0>(0);
                     // U and V go down together and are told apart on the way across.
                     self.down::<u8>(u, 1, 2, rows.clone());
-                    self.across::<2>(1, 0);
-                    self.across::<2>(2, 1);
+                    self.across::<2, 0>(1);
+                    self.across::<2, 1>(2);
                 }
             }
             each(rows, &mut self.block);
@@ -108,9 +110,8 @@ impl Oven {
         let kind = usize::from(index > 0);
         let axis = &self.grid.rows[kind];
         let (low, high) = self.grid.cols[kind].extent();
-        let (bytes, skipped) = (high * step * size_of::<S>(), low * step);
+        let (bytes, skipped, count) = (high * step * size_of::<S>(), low * step, (high - low) * step);
         let lines = &mut self.lines;
-        lines.iter_mut().for_each(|line| line.resize((high - low) * step, 0.0));
         self.wide.run(
             #[inline(always)]
             || {
@@ -120,23 +121,23 @@ impl Oven {
                         row,
                         #[inline(always)]
                         |source| &S::of(plane.row(source, bytes))[skipped..],
-                        line,
+                        &mut line[..count],
                     );
                 }
             },
         );
     }
 
-    /// Resamples `lines` along the rows into block `index`; its samples are each `STEP`-th from `offset` on.
-    fn across<const STEP: usize>(&mut self, index: usize, offset: usize) {
+    /// Resamples `lines` along the rows into block `index`; its samples are number `AT` of each `STEP`.
+    fn across<const STEP: usize, const AT: usize>(&mut self, index: usize) {
         let axis = &self.grid.cols[usize::from(index > 0)];
         let (low, high) = axis.extent();
         let Self { wide, block, lines, columns, .. } = self;
-        columns.resize(high - low, [0.0; LANES]);
+        let columns = &mut columns[..high - low];
         wide.run(
             #[inline(always)]
             || {
-                exchange::<STEP>(lines.each_ref().map(|line| &line[offset..]), columns);
+                gather::<STEP, AT>(lines, columns);
                 let block = &mut block[index];
                 match axis.taps {
                     2 => weigh::<2>(axis, low, columns, block),
@@ -146,18 +147,6 @@ impl Oven {
                 }
             },
         );
-    }
-}
-
-/// Turns lines into columns of lanes.
-#[inline(always)]
-fn exchange<const STEP: usize>(lines: [&[f32]; LANES], columns: &mut [[f32; LANES]]) {
-    let needed = columns.len().saturating_sub(1) * STEP + usize::from(!columns.is_empty());
-    // All of one length, so that the loop needs no checks; written out, so that it becomes vector shuffles.
-    let [a, b, c, d, e, f, g, h] = lines.map(|line| &line[..needed]);
-    for (col, column) in columns.iter_mut().enumerate() {
-        let at = col * STEP;
-        *column = [a[at], b[at], c[at], d[at], e[at], f[at], g[at], h[at]];
     }
 }
 

@@ -49,21 +49,24 @@ pub fn blend<'r, S: Sample + 'r>(
     let (first, weights) = axis.of(output);
     // Four rows at a time, to load and store the sums a quarter as often.
     for (part, weights) in weights.chunks(4).enumerate() {
-        let is_first = part == 0;
         let at = |tap: usize| row(first + 4 * part + tap);
-        match *weights {
-            [a, b, c, d] => weigh([at(0), at(1), at(2), at(3)], [a, b, c, d], is_first, out),
-            [a, b, c] => weigh([at(0), at(1), at(2)], [a, b, c], is_first, out),
-            [a, b] => weigh([at(0), at(1)], [a, b], is_first, out),
-            [a] => weigh([at(0)], [a], is_first, out),
+        match (part, weights) {
+            (0, &[a, b, c, d]) => weigh::<S, 4, false>([at(0), at(1), at(2), at(3)], [a, b, c, d], out),
+            (0, &[a, b, c]) => weigh::<S, 3, false>([at(0), at(1), at(2)], [a, b, c], out),
+            (0, &[a, b]) => weigh::<S, 2, false>([at(0), at(1)], [a, b], out),
+            (0, &[a]) => weigh::<S, 1, false>([at(0)], [a], out),
+            (_, &[a, b, c, d]) => weigh::<S, 4, true>([at(0), at(1), at(2), at(3)], [a, b, c, d], out),
+            (_, &[a, b, c]) => weigh::<S, 3, true>([at(0), at(1), at(2)], [a, b, c], out),
+            (_, &[a, b]) => weigh::<S, 2, true>([at(0), at(1)], [a, b], out),
+            (_, &[a]) => weigh::<S, 1, true>([at(0)], [a], out),
             _ => unreachable!("`chunks` gives one to four"),
         }
     }
 }
 
-/// Sets `out` to the weighed sum of `rows`, or adds it if it is not the first.
+/// Sets `out` to the weighed sum of `rows`, or adds the sum to it.
 #[inline(always)]
-fn weigh<S: Sample, const N: usize>(rows: [&[S]; N], weights: [f32; N], is_first: bool, out: &mut [f32]) {
+fn weigh<S: Sample, const N: usize, const ADD: bool>(rows: [&[S]; N], weights: [f32; N], out: &mut [f32]) {
     let count = out.len();
     let rows = rows.map(|row| &row[..count]);
     for (col, out) in out.iter_mut().enumerate() {
@@ -71,6 +74,6 @@ fn weigh<S: Sample, const N: usize>(rows: [&[S]; N], weights: [f32; N], is_first
         for tap in 1..N {
             sum += weights[tap] * rows[tap][col].code();
         }
-        *out = if is_first { sum } else { *out + sum };
+        *out = if ADD { *out + sum } else { sum };
     }
 }

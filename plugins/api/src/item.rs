@@ -366,6 +366,9 @@ pub struct View {
     pub shape: [usize; 4],
     /// `[B, C, T, H, W]`, in the value range the augment stage states.
     pub pixels: Pixels,
+    /// Mean and standard deviation of red, green and blue, on a scale of 0 to 1, by which whoever uses the values
+    /// still has to normalise them, as bytes cannot hold them normalised. None: they are what they should be.
+    pub normalize: Option<([f32; 3], [f32; 3])>,
 }
 
 impl View {

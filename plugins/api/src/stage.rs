@@ -152,6 +152,12 @@ pub trait Augment: Send + Sync {
         Dtype::F32
     }
 
+    /// Mean and standard deviation by which whoever uses the values still has to normalise; see
+    /// [`View::normalize`](crate::item::View::normalize).
+    fn left_to_normalize(&self) -> Option<([f32; 3], [f32; 3])> {
+        None
+    }
+
     /// Draws parameters once from `key` (already specific to step, slot and view), for every frame of the
     /// clip that `plan` asks `media` for.
     fn begin(&self, plan: &ClipPlan, media: &Media, key: Key) -> Box<dyn ViewMaker>;
