@@ -84,7 +84,7 @@ impl ToRgb {
         let blue = b[0] * y + b[1] * u + s[2];
         [red, green, blue].map(
             #[inline(always)]
-            |value| value.clamp(0.0, self.most),
+            |value| smaller(larger(value, 0.0), self.most),
         )
     }
 }

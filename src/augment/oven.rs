@@ -19,6 +19,8 @@ use super::wide::Width;
 pub struct Grid {
     cols: [Axis; 2],
     rows: [Axis; 2],
+    /// Columns of the planes that are needed, first and end.
+    extents: [(usize, usize); 2],
     width: usize,
     height: usize,
 }
@@ -29,11 +31,13 @@ impl Grid {
     pub fn new(map: &Affine, width: usize, height: usize, size: (u32, u32)) -> Self {
         let (slope_x, shift_x, slope_y, shift_y) = (map.x[0], map.x[2], map.y[1], map.y[2]);
         let (w, h) = (width as u32, height as u32);
+        let cols = [
+            Axis::new(slope_x, shift_x, w, size.0),
+            Axis::new(slope_x / 2.0, shift_x / 2.0 + CHROMA_SHIFT, w, size.0.div_ceil(2)),
+        ];
         Self {
-            cols: [
-                Axis::new(slope_x, shift_x, w, size.0),
-                Axis::new(slope_x / 2.0, shift_x / 2.0 + CHROMA_SHIFT, w, size.0.div_ceil(2)),
-            ],
+            extents: cols.each_ref().map(Axis::extent),
+            cols,
             rows: [
                 Axis::new(slope_y, shift_y, h, size.1),
                 Axis::new(slope_y / 2.0, shift_y / 2.0, h, size.1.div_ceil(2)),
@@ -66,7 +70,7 @@ impl Oven {
     #[must_use]
     pub fn new(grid: Grid, wide: Width) -> Self {
         let block = [(); 3].map(|()| vec![[0.0; LANES]; grid.width]);
-        let widths = grid.cols.each_ref().map(|axis| axis.extent().1 - axis.extent().0);
+        let widths = grid.extents.map(|(low, high)| high - low);
         // Chroma of two planes in one is twice as wide.
         let most = widths[0].max(2 * widths[1]);
         let lines = [(); LANES].map(|()| vec![0.0; most]);
@@ -109,7 +113,7 @@ impl Oven {
     fn down<S: Sample>(&mut self, plane: Plane<'_>, index: usize, step: usize, rows: Range<usize>) {
         let kind = usize::from(index > 0);
         let axis = &self.grid.rows[kind];
-        let (low, high) = self.grid.cols[kind].extent();
+        let (low, high) = self.grid.extents[kind];
         let (bytes, skipped, count) = (high * step * size_of::<S>(), low * step, (high - low) * step);
         let lines = &mut self.lines;
         self.wide.run(
@@ -130,8 +134,8 @@ impl Oven {
 
     /// Resamples `lines` along the rows into block `index`; its samples are number `AT` of each `STEP`.
     fn across<const STEP: usize, const AT: usize>(&mut self, index: usize) {
-        let axis = &self.grid.cols[usize::from(index > 0)];
-        let (low, high) = axis.extent();
+        let kind = usize::from(index > 0);
+        let (axis, (low, high)) = (&self.grid.cols[kind], self.grid.extents[kind]);
         let Self { wide, block, lines, columns, .. } = self;
         let columns = &mut columns[..high - low];
         wide.run(

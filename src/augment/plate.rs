@@ -6,7 +6,7 @@
 //! pictures of 112 x 112).
 
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
-use half::{bf16, f16};
+use half::f16;
 use reelflow_api::pixels::{Dtype, Pixels};
 
 use super::wide::Width;
@@ -89,7 +89,7 @@ fn byte(value: f32) -> u8 {
     (value * 255.0 + 8_388_608.0).to_bits() as u8
 }
 
-/// The bits of the nearest bf16, even between two; unlike [`bf16::from_f32`] without the branch for NaN, which no
+/// The bits of the nearest bf16, even between two; unlike [`half::bf16::from_f32`] without the branch for NaN, which no
 /// view holds.
 #[inline(always)]
 fn bf16_bits(value: f32) -> u16 {
@@ -99,6 +99,8 @@ fn bf16_bits(value: f32) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+
     use super::*;
 
     #[test]
