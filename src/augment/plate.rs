@@ -5,8 +5,8 @@
 //! the mean of the whole clip has to keep all its pictures until the last (`12 * T * H * W` bytes, 2.4 MB for 16
 //! pictures of 112 x 112).
 
-use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use reelflow_api::pixels::{Dtype, Pixels};
 
 use super::wide::Width;
@@ -110,7 +110,10 @@ mod tests {
             assert_eq!(bf16_bits(value), bf16::from_f32(value).to_bits(), "{value}");
         }
         // Half way between two bf16 around 1.
-        assert_eq!([0x3f80_8000u32, 0x3f81_8000].map(|bits| bf16_bits(f32::from_bits(bits))), [0x3f80, 0x3f82]);
+        assert_eq!(
+            [0x3f80_8000u32, 0x3f81_8000].map(|bits| bf16_bits(f32::from_bits(bits))),
+            [0x3f80, 0x3f82]
+        );
         for code in 0..=255u8 {
             let value = f32::from(code) / 255.0;
             assert_eq!([value, value + 0.0018, value - 0.0018].map(|v| byte(v.clamp(0.0, 1.0))), [code; 3]);

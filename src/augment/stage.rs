@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::draw::draw;
 use super::kernel::Cook;
-use super::wide::Width;
 use super::steps::{self, JitterMode, MEAN, Pivot, STD, Step};
+use super::wide::Width;
 
 /// How `augment` describes itself.
 pub const SPEC: Spec = Spec {

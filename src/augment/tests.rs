@@ -242,7 +242,8 @@ fn bytes_leave_normalising_to_their_user() {
     }
     for dtype in ["f16", "bf16"] {
         let half = with(dtype);
-        let off = full.pixels.values().zip(half.pixels.values()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let off =
+            full.pixels.values().zip(half.pixels.values()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(half.normalize.is_none() && off <= rounding(half.pixels.dtype(), 2.7), "{dtype}: {off}");
     }
 }

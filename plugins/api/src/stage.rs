@@ -181,6 +181,11 @@ pub trait ViewMap: Send + Sync {
     /// Whether it looks at other slots and so must stand after `batch`.
     fn needs_batch(&self) -> bool;
 
+    /// Whether it can change values of this type.
+    fn takes(&self, dtype: Dtype) -> bool {
+        dtype == Dtype::F32
+    }
+
     /// Changes `batch`. Draws that belong to a slot are keyed by (step, slot), draws that belong to the
     /// batch by (step), so the result does not depend on where the stage stands.
     ///
