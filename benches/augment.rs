@@ -110,7 +110,7 @@ fn measure(c: &mut Criterion, name: &str, stage: &dyn Augment, clip: &Clip, give
     c.bench_function(name, |b| {
         b.iter(|| {
             number += 1;
-            apply(stage, clip, given.clone(), number, &mut view);
+            apply(stage, clip, given, number, &mut view);
             black_box(&mut view);
         });
     });

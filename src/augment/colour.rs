@@ -184,7 +184,9 @@ pub fn chain(planes: [&mut [f32]; 3], first: impl Fn(Pixel) -> Pixel, ops: &[Col
         _ => {
             let [r, g, b] = planes;
             each([&mut *r, &mut *g, &mut *b], first);
-            ops.iter().for_each(|op| apply(*op, [&mut *r, &mut *g, &mut *b]));
+            for op in ops {
+                apply(*op, [&mut *r, &mut *g, &mut *b]);
+            }
             each(
                 [r, g, b],
                 #[inline(always)]
