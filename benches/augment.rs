@@ -1,26 +1,30 @@
 //! How long a clip takes from decoded planes to a view, beside what memory alone would take.
 //!
-//! `cargo bench --no-default-features --bench augment`. The clip is 16 frames of 320x240, the view 112x112.
+//! `cargo bench --no-default-features --bench augment`. The clip is 16 frames, the view 112x112. `job/` is the
+//! training job of the loader benchmarks: part, flip and jitter are given, contrast turns about each frame's
+//! mean. `memory_alone/` is the ceiling beside a case: it reads every plane once and writes the view once.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use reelflow::augment::{stage, tca};
 use reelflow_api::item::{
-    Batch, ClipPlan, Colour, Media, Orientation, Origin, Picture, SegmentId, SlotInfo, View,
+    Batch, ClipPlan, Colour, Frame, Given, Media, Orientation, Origin, PixelFormat, Plane, SegmentId,
+    SlotInfo, View,
 };
-use reelflow_api::pixels::Pixels;
+use reelflow_api::pixels::{Dtype, Pixels};
 use reelflow_api::rng::Key;
 use reelflow_api::spec::{Spec, Table};
 use reelflow_api::stage::{Augment, Stage};
 use toml::de::DeTable;
 
 const FRAMES: u32 = 16;
-const WIDTH: u32 = 320;
-const HEIGHT: u32 = 240;
+const SMALL: (u32, u32) = (320, 240);
+const LARGE: (u32, u32) = (1280, 720);
 
 const NORMALIZE: &str = "{ op = 'normalize' }";
-const CROP: &str = "{ op = 'random_resized_crop', size = 112 }, { op = 'flip' }";
+const CROP: &str = "{ op = 'random_resized_crop', size = 112, scale = [0.2, 1.0] }, { op = 'flip' }";
+const JITTER: &str = "{ op = 'colour_jitter', pivot = 'frame', hue = 0.0 }";
 
 fn build(spec: &Spec, text: &str) -> Stage {
     let entries = DeTable::parse(text).expect("the benchmark's text is TOML").into_inner();
@@ -28,100 +32,154 @@ fn build(spec: &Spec, text: &str) -> Stage {
     (spec.build)(&table).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
-fn augment(steps: &str) -> Box<dyn Augment> {
-    let Stage::Augment(stage) = build(&stage::SPEC, &format!("steps = [{steps}]")) else {
+fn augment(steps: &str, dtype: Dtype) -> Box<dyn Augment> {
+    let text = format!("steps = [{steps}]\ndtype = '{}'", dtype.name());
+    let Stage::Augment(stage) = build(&stage::SPEC, &text) else {
         panic!("`augment` is an augment stage");
     };
     stage
 }
 
-fn clip() -> (Vec<Picture>, Media) {
-    let mut rng = Key::new(1).rng();
-    let mut picture = |time| {
-        let planes = (0..WIDTH * HEIGHT * 3 / 2).map(|_| 16 + rng.below(200) as u8).collect();
-        Picture { time, width: WIDTH, height: HEIGHT, colour: Colour::default(), planes }
-    };
-    let clip = (0..u64::from(FRAMES)).map(&mut picture).collect();
-    let media = Media {
-        origin: Origin::Pattern { number: 0 },
-        name: "pattern:0".into(),
-        width: WIDTH,
-        height: HEIGHT,
-        orientation: Orientation::default(),
-        times: [0].into(),
-        keys: [].into(),
-        codec: "pattern".into(),
-        bytes: 0,
-        track: None,
-    };
-    (clip, media)
+/// Decoded pictures and where they come from.
+struct Clip {
+    media: Media,
+    format: PixelFormat,
+    /// The planes of each picture, tightly packed.
+    pictures: Vec<Vec<u8>>,
+}
+
+impl Clip {
+    fn new((width, height): (u32, u32), format: PixelFormat) -> Self {
+        let mut rng = Key::new(1).rng();
+        let samples = width * height * 3 / 2;
+        let mut picture = |_| match format {
+            PixelFormat::I420P10 => {
+                (0..samples).flat_map(|_| (64 + rng.below(800) as u16).to_le_bytes()).collect()
+            }
+            _ => (0..samples).map(|_| 16 + rng.below(200) as u8).collect(),
+        };
+        let pictures = (0..FRAMES).map(&mut picture).collect();
+        let media = Media {
+            origin: Origin::Pattern { number: 0 },
+            name: "pattern:0".into(),
+            width,
+            height,
+            orientation: Orientation::default(),
+            times: [0].into(),
+            keys: [].into(),
+            codec: "pattern".into(),
+            bytes: 0,
+            track: None,
+        };
+        Self { media, format, pictures }
+    }
+
+    fn frame(&self, index: usize) -> Frame<'_> {
+        let (width, height) = (self.media.width, self.media.height);
+        let mut rest = &self.pictures[index][..];
+        let mut planes = [Plane::default(); 3];
+        for (at, stride) in self.format.row_bytes(width).into_iter().enumerate() {
+            let rows = if at == 0 { height } else { height / 2 } as usize;
+            let (bytes, after) = rest.split_at(stride * rows);
+            planes[at] = Plane { bytes, stride };
+            rest = after;
+        }
+        Frame { time: 0, width, height, colour: Colour::default(), format: self.format, planes }
+    }
+}
+
+/// The part of a picture of `size` and the factors of the job: about half the area, as in the mean.
+fn given((width, height): (u32, u32)) -> Given {
+    let crop = [width / 8, height / 8, width * 3 / 4, height * 3 / 4];
+    Given { crop, flip: true, brightness: 1.1, contrast: 0.9, saturation: 1.2 }
 }
 
 /// One clip into `view`, as a decoding thread does it.
-fn apply(stage: &dyn Augment, clip: &[Picture], media: &Media, number: u64, view: &mut Pixels) {
-    let plan = ClipPlan { view: "anchor".into(), frames: (0..FRAMES).collect(), given: None };
-    let mut maker = stage.begin(&plan, media, Key::new(number));
-    for (index, picture) in clip.iter().enumerate() {
-        maker.add(index, &picture.frame(), view).expect("the clip is sound");
+fn apply(stage: &dyn Augment, clip: &Clip, given: Option<Given>, number: u64, view: &mut Pixels) {
+    let plan = ClipPlan { view: "anchor".into(), frames: (0..FRAMES).collect(), given };
+    let mut maker = stage.begin(&plan, &clip.media, Key::new(number));
+    for index in 0..clip.pictures.len() {
+        maker.add(index, &clip.frame(index), view).expect("the clip is sound");
     }
     maker.finish(view);
 }
 
-fn one_clip(c: &mut Criterion) {
-    let (clip, media) = clip();
+fn measure(c: &mut Criterion, name: &str, stage: &dyn Augment, clip: &Clip, given: Option<Given>) {
+    let mut number = 0;
+    let mut view = Pixels::zeroed(stage.dtype(), stage.shape(FRAMES).iter().product());
+    c.bench_function(name, |b| {
+        b.iter(|| {
+            number += 1;
+            apply(stage, clip, given, number, &mut view);
+            black_box(&mut view);
+        });
+    });
+}
+
+/// The job in every format and type, each with its ceiling.
+fn job(c: &mut Criterion) {
+    let steps = format!("{CROP}, {JITTER}, {NORMALIZE}");
+    let cases = [
+        ("f32", SMALL, PixelFormat::I420, Dtype::F32),
+        ("f16", SMALL, PixelFormat::I420, Dtype::F16),
+        ("bf16", SMALL, PixelFormat::I420, Dtype::Bf16),
+        ("u8", SMALL, PixelFormat::I420, Dtype::U8),
+        ("nv12", SMALL, PixelFormat::Nv12, Dtype::F32),
+        ("10_bit", SMALL, PixelFormat::I420P10, Dtype::F32),
+        ("720p", LARGE, PixelFormat::I420, Dtype::F32),
+    ];
+    for (name, size, format, dtype) in cases {
+        let clip = Clip::new(size, format);
+        let stage = augment(&steps, dtype);
+        measure(c, &format!("job/{name}"), stage.as_ref(), &clip, Some(given(size)));
+        memory_alone(c, name, &clip, dtype);
+    }
+}
+
+/// What other steps cost, with draws of their own.
+fn steps(c: &mut Criterion) {
+    let clip = Clip::new(SMALL, PixelFormat::I420);
     let jitter = |options: &str| format!("{CROP}, {{ op = 'colour_jitter'{options} }}, {NORMALIZE}");
     let cases = [
         ("crop_flip", format!("{CROP}, {NORMALIZE}")),
-        ("crop_flip_brightness", jitter(", mode = 'brightness'")),
-        ("crop_flip_jitter_without_hue", jitter(", hue = 0.0")),
-        ("crop_flip_jitter", jitter("")),
+        ("brightness", jitter(", mode = 'brightness'")),
+        ("jitter_without_hue", jitter(", hue = 0.0")),
+        ("jitter", jitter("")),
         (
             "vtdl",
             "{ op = 'rotate' }, { op = 'resize', short = 128 }, { op = 'random_crop', size = 112 }, \
-                  { op = 'colour_jitter' }, { op = 'normalize' }"
+             { op = 'colour_jitter' }, { op = 'normalize' }"
                 .to_owned(),
         ),
     ];
-    let mut group = c.benchmark_group("augment");
     for (name, steps) in cases {
-        let stage = augment(&steps);
-        let mut number = 0;
-        let mut view = Pixels::zeroed(stage.dtype(), stage.shape(FRAMES).iter().product());
-        group.bench_function(name, |b| {
-            b.iter(|| {
-                number += 1;
-                apply(stage.as_ref(), &clip, &media, number, &mut view);
-                black_box(&mut view);
-            });
-        });
+        measure(c, &format!("steps/{name}"), augment(&steps, Dtype::F32).as_ref(), &clip, None);
     }
-    group.finish();
 }
 
 /// The floor: read every plane's bytes once and write the view once.
-fn ceiling(c: &mut Criterion) {
-    let (clip, _) = clip();
-    let mut read = vec![0u8; (WIDTH * HEIGHT * 3 / 2) as usize];
-    let mut view = vec![0.0f32; (3 * FRAMES * 112 * 112) as usize];
-    c.bench_function("augment/memory_alone", |b| {
+fn memory_alone(c: &mut Criterion, name: &str, clip: &Clip, dtype: Dtype) {
+    let mut read = vec![0u8; clip.pictures[0].len()];
+    let mut view = Pixels::zeroed(dtype, (3 * FRAMES * 112 * 112) as usize);
+    c.bench_function(&format!("memory_alone/{name}"), |b| {
         b.iter(|| {
-            for frame in &clip {
-                read.copy_from_slice(&frame.planes);
+            for picture in &clip.pictures {
+                read.copy_from_slice(picture);
                 black_box(&mut read);
             }
-            view.fill(0.5);
+            view.bytes_mut().fill(5);
             black_box(&mut view);
         });
     });
 }
 
 fn static_mix(c: &mut Criterion) {
-    let (clip, media) = clip();
-    let stage = augment(&format!("{CROP}, {NORMALIZE}"));
+    let clip = Clip::new(SMALL, PixelFormat::I420);
+    let stage = augment(&format!("{CROP}, {NORMALIZE}"), Dtype::F32);
     let shape = stage.shape(FRAMES);
     let mut pixels = Pixels::zeroed(stage.dtype(), shape.iter().product());
-    apply(stage.as_ref(), &clip, &media, 1, &mut pixels);
-    let view = View { name: "anchor".into(), shape, pixels };
+    apply(stage.as_ref(), &clip, None, 1, &mut pixels);
+    let view = View { name: "anchor".into(), shape, pixels, normalize: None };
     let slot = SlotInfo { slot: 0, attempt: 0, segment: SegmentId(1), frames: vec![Vec::new()] };
     let mut batch = Batch { step: 0, slots: vec![slot], views: vec![view] };
     let Stage::Views(stage) = build(&tca::SPEC, "") else { panic!("`tca` changes views") };
@@ -137,6 +195,6 @@ fn static_mix(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(40);
-    targets = one_clip, ceiling, static_mix
+    targets = job, steps, static_mix
 }
 criterion_main!(benches);

@@ -43,7 +43,8 @@ fn batch(shape: [usize; 4]) -> Batch {
     let mut view = |name: &str| View {
         name: name.into(),
         shape,
-        pixels: (0..values).map(|_| rng.normal() as f32).collect(),
+        pixels: (0..values).map(|_| rng.normal() as f32).collect::<Vec<_>>().into(),
+        normalize: None,
     };
     let slot = |slot| SlotInfo { slot, attempt: 0, segment: SegmentId(slot.into()), frames: Vec::new() };
     Batch {

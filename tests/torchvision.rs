@@ -20,7 +20,8 @@ const VIEWS: [&str; 3] = ["anchor", "positive", "negative"];
 fn view(name: &str, clips: usize) -> View {
     let mut rng = Key::new(1).part(name).rng();
     let values = clips * SHAPE.iter().product::<usize>();
-    View { name: name.into(), shape: SHAPE, pixels: (0..values).map(|_| rng.normal() as f32).collect() }
+    let pixels: Vec<f32> = (0..values).map(|_| rng.normal() as f32).collect();
+    View { name: name.into(), shape: SHAPE, pixels: pixels.into(), normalize: None }
 }
 
 /// A trainer of `encoder` that made one step, so that statistics and weights are not the first ones.

@@ -1,11 +1,15 @@
 //! From the decoder's code values to red, green, blue, and the changes of colour on the way.
 //!
-//! Every function works on three equally long slices, pixel by pixel, in loops without branches so that
-//! the compiler turns them into vector instructions.
+//! A change is a function of one pixel without branches, and [`each`] a loop over equally long planes, so that
+//! the compiler turns any chain of changes into vector instructions.
 
 use reelflow_api::item::{Colour, Matrix};
 
+use super::lanes::LANES;
 use super::steps::Pivot;
+
+/// Red, green and blue of a pixel, or what they are made of.
+pub type Pixel = [f32; 3];
 
 /// One change of colour with its drawn parameter. Values are clamped to 0..=1 after each.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +39,8 @@ pub struct ToRgb {
     pub shift: [f32; 3],
     /// Code value of black luma.
     pub black: f32,
+    /// Largest value of red, green, blue.
+    pub most: f32,
 }
 
 impl ToRgb {
@@ -52,116 +58,197 @@ impl ToRgb {
         let rows = [[0.0, red_v], [-blue_u * kb / kg, -red_v * kr / kg], [blue_u, 0.0]];
         let shift = rows.map(|[u, v]| (-black / luma - 128.0 * (u + v) / chroma) as f32);
         let matrix = rows.map(|[u, v]| [(1.0 / luma) as f32, (u / chroma) as f32, (v / chroma) as f32]);
-        Self { matrix, shift, black: black as f32 }
+        Self { matrix, shift, black: black as f32, most: 1.0 }
     }
 
-    /// Turns y, u, v into red, green, blue in place, clamped to 0..=1.
-    pub fn apply(&self, y: &mut [f32], u: &mut [f32], v: &mut [f32]) {
-        let ([r, g, b], s) = (self.matrix, self.shift);
-        for ((y, u), v) in y.iter_mut().zip(u).zip(v) {
-            let red = r[0] * *y + r[2] * *v + s[0];
-            let green = g[0] * *y + g[1] * *u + g[2] * *v + s[1];
-            let blue = b[0] * *y + b[1] * *u + s[2];
-            (*y, *u, *v) = (unit(red), unit(green), unit(blue));
+    /// The same followed by a change of brightness, in one: `min(1, factor * min(1, x))` is the smaller of
+    /// `factor * x` and `min(1, factor)`.
+    #[must_use]
+    pub fn times(self, factor: f32) -> Self {
+        let scaled = |row: [f32; 3]| row.map(|value| value * factor);
+        Self {
+            matrix: self.matrix.map(scaled),
+            shift: scaled(self.shift),
+            most: self.most * smaller(factor, 1.0),
+            ..self
         }
+    }
+
+    /// Red, green and blue of a pixel, held within 0 and [`ToRgb::most`].
+    #[inline(always)]
+    #[must_use]
+    pub fn pixel(&self, [y, u, v]: Pixel) -> Pixel {
+        let ([r, g, b], s) = (self.matrix, self.shift);
+        let red = r[0] * y + r[2] * v + s[0];
+        let green = g[0] * y + g[1] * u + g[2] * v + s[1];
+        let blue = b[0] * y + b[1] * u + s[2];
+        [red, green, blue].map(
+            #[inline(always)]
+            |value| smaller(larger(value, 0.0), self.most),
+        )
+    }
+}
+
+/// `value * scale + shift` for each channel: the last step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Normal {
+    scale: Pixel,
+    shift: Pixel,
+}
+
+impl Normal {
+    /// Leaves every value what it is.
+    pub const IDENTITY: Self = Self { scale: [1.0; 3], shift: [0.0; 3] };
+
+    /// `(value - mean) / std`.
+    #[must_use]
+    pub fn new(mean: [f32; 3], std: [f32; 3]) -> Self {
+        Self { scale: std.map(|std| 1.0 / std), shift: [0, 1, 2].map(|c| -mean[c] / std[c]) }
+    }
+
+    #[inline(always)]
+    fn pixel(&self, [r, g, b]: Pixel) -> Pixel {
+        let (scale, shift) = (self.scale, self.shift);
+        [r * scale[0] + shift[0], g * scale[1] + shift[1], b * scale[2] + shift[2]]
     }
 }
 
 /// The larger; unlike `f32::max` one instruction, because no value here is NaN.
-#[inline]
+#[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
 /// The smaller; unlike `f32::min` one instruction, because no value here is NaN.
-#[inline]
+#[inline(always)]
 fn smaller(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
 }
 
 /// Clamps to 0..=1.
-#[inline]
+#[inline(always)]
 fn unit(value: f32) -> f32 {
     value.clamp(0.0, 1.0)
 }
 
-#[inline]
-fn grey(r: f32, g: f32, b: f32) -> f32 {
+#[inline(always)]
+fn grey([r, g, b]: Pixel) -> f32 {
     GREY[0] * r + GREY[1] * g + GREY[2] * b
 }
 
-/// Sum of the grey values; in f64, because a clip has hundreds of thousands.
+/// Sums of the grey values by place modulo [`LANES`]; in f64, because a clip has hundreds of thousands.
+#[inline(always)]
 #[must_use]
-pub fn grey_sum(r: &[f32], g: &[f32], b: &[f32]) -> f64 {
-    // Eight partial sums in f32 over at most 64 pixels each, so that it vectorises and stays exact enough.
-    let mut total = 0.0;
-    for ((r, g), b) in r.chunks(512).zip(g.chunks(512)).zip(b.chunks(512)) {
-        let mut sums = [0.0f32; 8];
-        for ((r, g), b) in r.chunks(8).zip(g.chunks(8)).zip(b.chunks(8)) {
-            for (((sum, r), g), b) in sums.iter_mut().zip(r).zip(g).zip(b) {
-                *sum += grey(*r, *g, *b);
+pub fn grey_sums([r, g, b]: [&[f32]; 3]) -> [f64; LANES] {
+    // Partial sums in f32 over at most 64 pixels each, so that they vectorise and stay exact enough.
+    let mut totals = [0.0; LANES];
+    for ((r, g), b) in r.chunks(64 * LANES).zip(g.chunks(64 * LANES)).zip(b.chunks(64 * LANES)) {
+        let mut sums = [0.0f32; LANES];
+        let (r, g, b) = (r.as_chunks::<LANES>(), g.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+        for ((r, g), b) in r.0.iter().zip(g.0).zip(b.0) {
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                *sum += grey([r[lane], g[lane], b[lane]]);
             }
         }
-        total += sums.iter().map(|&sum| f64::from(sum)).sum::<f64>();
-    }
-    total
-}
-
-/// Makes `ops`, none of them contrast, on three planes.
-pub fn apply(ops: &[ColourOp], r: &mut [f32], g: &mut [f32], b: &mut [f32]) {
-    for op in ops {
-        match *op {
-            ColourOp::Brightness(factor) => {
-                for plane in [&mut *r, &mut *g, &mut *b] {
-                    plane.iter_mut().for_each(|value| *value = unit(*value * factor));
-                }
-            }
-            ColourOp::Saturation(factor) => saturate(factor, r, g, b),
-            ColourOp::Hue(turns) => turn_hue(turns, r, g, b),
-            ColourOp::Contrast(..) => unreachable!("contrast needs a pivot; the kernel calls `contrast`"),
+        for (((sum, r), g), b) in sums.iter_mut().zip(r.1).zip(g.1).zip(b.1) {
+            *sum += grey([*r, *g, *b]);
         }
+        totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += f64::from(sum));
     }
+    totals
 }
 
-/// Stretches values away from `pivot`, the mean grey.
-pub fn contrast(factor: f32, pivot: f32, plane: &mut [f32]) {
-    let shift = pivot * (1.0 - factor);
-    plane.iter_mut().for_each(|value| *value = unit(*value * factor + shift));
-}
-
-fn saturate(factor: f32, r: &mut [f32], g: &mut [f32], b: &mut [f32]) {
+/// Makes `change` of every pixel.
+#[inline(always)]
+fn each([r, g, b]: [&mut [f32]; 3], change: impl Fn(Pixel) -> Pixel) {
     for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
-        let shift = grey(*r, *g, *b) * (1.0 - factor);
-        (*r, *g, *b) = (unit(*r * factor + shift), unit(*g * factor + shift), unit(*b * factor + shift));
+        [*r, *g, *b] = change([*r, *g, *b]);
     }
+}
+
+/// Makes `first`, then `ops`, none of them contrast, then `last` of every pixel, in one loop if there is at most
+/// one cheap change between.
+#[inline(always)]
+pub fn chain(planes: [&mut [f32]; 3], first: impl Fn(Pixel) -> Pixel, ops: &[ColourOp], last: Normal) {
+    match *ops {
+        [] => each(
+            planes,
+            #[inline(always)]
+            |pixel| last.pixel(first(pixel)),
+        ),
+        [ColourOp::Saturation(factor)] => each(
+            planes,
+            #[inline(always)]
+            |pixel| last.pixel(saturate(factor, first(pixel))),
+        ),
+        _ => {
+            let [r, g, b] = planes;
+            each([&mut *r, &mut *g, &mut *b], first);
+            for op in ops {
+                apply(*op, [&mut *r, &mut *g, &mut *b]);
+            }
+            each(
+                [r, g, b],
+                #[inline(always)]
+                |pixel| last.pixel(pixel),
+            );
+        }
+    }
+}
+
+#[inline(always)]
+fn apply(op: ColourOp, planes: [&mut [f32]; 3]) {
+    match op {
+        ColourOp::Brightness(factor) => each(
+            planes,
+            #[inline(always)]
+            |pixel| stretch(factor, 0.0, pixel),
+        ),
+        ColourOp::Saturation(factor) => each(
+            planes,
+            #[inline(always)]
+            |pixel| saturate(factor, pixel),
+        ),
+        ColourOp::Hue(turns) => each(
+            planes,
+            #[inline(always)]
+            |pixel| turn_hue(turns, pixel),
+        ),
+        ColourOp::Contrast(..) => unreachable!("contrast needs a pivot and is the first of a chain"),
+    }
+}
+
+/// `value * factor + shift`: contrast about a pivot `p` has the shift `p * (1 - factor)`.
+#[inline(always)]
+#[must_use]
+pub fn stretch(factor: f32, shift: f32, [r, g, b]: Pixel) -> Pixel {
+    [unit(r * factor + shift), unit(g * factor + shift), unit(b * factor + shift)]
+}
+
+#[inline(always)]
+fn saturate(factor: f32, pixel: Pixel) -> Pixel {
+    stretch(factor, grey(pixel) * (1.0 - factor), pixel)
 }
 
 /// Turns the hue in HSV, keeping the largest and the smallest of red, green, blue.
-fn turn_hue(turns: f32, r: &mut [f32], g: &mut [f32], b: &mut [f32]) {
+#[inline(always)]
+fn turn_hue(turns: f32, [r, g, b]: Pixel) -> Pixel {
     // One turn added keeps every angle below positive.
     let shift = 6.0 * turns + 6.0;
-    for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
-        let high = larger(larger(*r, *g), *b);
-        let range = high - smaller(smaller(*r, *g), *b);
-        // A grey pixel has numerator 0; the floor only keeps it from being 0/0.
-        let scale = 1.0 / larger(range, 1e-12);
-        let from_green = if high == *g { (*b - *r) * scale + 2.0 } else { (*r - *g) * scale + 4.0 };
-        let angle = if high == *r { (*g - *b) * scale } else { from_green } + shift;
-        let channel = |corner: f32| {
-            // Angle 2 to 20 in sixths of a turn, brought below 6.
-            let at = angle + corner;
-            let at = if at >= 12.0 { at - 12.0 } else { at };
-            let at = if at >= 6.0 { at - 6.0 } else { at };
-            high - range * unit(smaller(at, 4.0 - at))
-        };
-        (*r, *g, *b) = (channel(5.0), channel(3.0), channel(1.0));
-    }
-}
-
-/// `(value - mean) / std` for one channel.
-pub fn normalize(mean: f32, std: f32, plane: &mut [f32]) {
-    let (scale, shift) = (1.0 / std, -mean / std);
-    plane.iter_mut().for_each(|value| *value = *value * scale + shift);
+    let high = larger(larger(r, g), b);
+    let range = high - smaller(smaller(r, g), b);
+    // A grey pixel has numerator 0; the floor only keeps it from being 0/0.
+    let scale = 1.0 / larger(range, 1e-12);
+    let from_green = if high == g { (b - r) * scale + 2.0 } else { (r - g) * scale + 4.0 };
+    let angle = if high == r { (g - b) * scale } else { from_green } + shift;
+    let channel = |corner: f32| {
+        // Angle 2 to 20 in sixths of a turn, brought below 6.
+        let at = angle + corner;
+        let at = if at >= 12.0 { at - 12.0 } else { at };
+        let at = if at >= 6.0 { at - 6.0 } else { at };
+        high - range * unit(smaller(at, 4.0 - at))
+    };
+    [channel(5.0), channel(3.0), channel(1.0)]
 }
 
 #[cfg(test)]
@@ -170,10 +257,9 @@ mod tests {
 
     #[track_caller]
     fn check_rgb(matrix: Matrix, full_range: bool, yuv: [f32; 3], rgb: [f32; 3]) {
-        let [mut y, mut u, mut v] = yuv.map(|code| [code]);
-        ToRgb::new(Colour { matrix, full_range }).apply(&mut y, &mut u, &mut v);
-        for (found, wanted) in [y[0], u[0], v[0]].into_iter().zip(rgb) {
-            assert!((found - wanted).abs() < 0.008, "{yuv:?} is {y:?} {u:?} {v:?}, not {rgb:?}");
+        let found = ToRgb::new(Colour { matrix, full_range }).pixel(yuv);
+        for (one, wanted) in found.into_iter().zip(rgb) {
+            assert!((one - wanted).abs() < 0.008, "{yuv:?} is {found:?}, not {rgb:?}");
         }
     }
 
@@ -193,7 +279,7 @@ mod tests {
 
     fn one(op: ColourOp, rgb: [f32; 3]) -> [f32; 3] {
         let [mut r, mut g, mut b] = rgb.map(|value| [value]);
-        apply(&[op], &mut r, &mut g, &mut b);
+        chain([&mut r, &mut g, &mut b], |pixel| pixel, &[op], Normal::IDENTITY);
         [r[0], g[0], b[0]]
     }
 
@@ -229,10 +315,27 @@ mod tests {
 
     #[test]
     fn contrast_keeps_the_pivot_and_grey_sums_are_exact() {
-        let mut plane = [0.5, 0.6, 0.1];
-        contrast(2.0, 0.5, &mut plane);
-        assert_eq!(plane, [0.5, 0.70000005, 0.0]);
+        let factor = 2.0;
+        assert_eq!(stretch(factor, 0.5 * (1.0 - factor), [0.5, 0.6, 0.1]), [0.5, 0.70000005, 0.0]);
         let ones = vec![1.0; 1001];
-        assert!((grey_sum(&ones, &ones, &ones) - 1001.0).abs() < 1e-3);
+        let sums = grey_sums([&ones, &ones, &ones]);
+        for (lane, sum) in sums.into_iter().enumerate() {
+            let wanted = if lane == 0 { 126.0 } else { 125.0 };
+            assert!((sum - wanted).abs() < 1e-3, "lane {lane}: {sum}");
+        }
+    }
+
+    #[test]
+    fn brightness_in_the_conversion_is_brightness_after_it() {
+        let plain = ToRgb::new(Colour::default());
+        for (i, factor) in [0.0, 0.3, 1.0, 1.7].into_iter().enumerate() {
+            for code in 0..256 {
+                let yuv = [code as f32, (code * 7 % 256) as f32, (code * (11 + i) % 256) as f32];
+                let (found, wanted) =
+                    (plain.times(factor).pixel(yuv), one(ColourOp::Brightness(factor), plain.pixel(yuv)));
+                let off = found.iter().zip(wanted).map(|(f, w)| (f - w).abs()).fold(0.0, f32::max);
+                assert!(off < 1e-6, "{factor} times {yuv:?} is {found:?}, not {wanted:?}");
+            }
+        }
     }
 }

@@ -7,20 +7,28 @@
 use std::ops::Range;
 
 use reelflow_api::item::Frame;
+use reelflow_api::pixels::{Dtype, Pixels};
 
 use super::colour::ToRgb;
 use super::draw::Recipe;
 use super::geometry::Affine;
-use super::oven::{Grid, LANES, Oven};
+use super::lanes::{spread, spread_exchanged};
+use super::oven::{Grid, Oven};
 use super::pan::Pan;
+use super::plate::Plate;
 use super::rotated::Turner;
+use super::wide::Width;
 
 /// One clip's recipe with its tables.
 pub struct Cook {
+    wide: Width,
     way: Way,
     pan: Pan,
+    plate: Plate,
     /// Width and height of the view.
     size: (usize, usize),
+    /// Sums of the grey values of each picture before the first contrast, 0 where there is none.
+    greys: Vec<f64>,
 }
 
 /// How pixels get from the picture to the view.
@@ -34,73 +42,93 @@ enum Way {
 }
 
 impl Cook {
-    /// For a clip of `frames` pictures of `picture` (width, height) pixels.
+    /// For a view of `dtype` of a clip of `frames` pictures of `picture` (width, height) pixels.
     #[must_use]
-    pub fn new(recipe: &Recipe, frames: usize, picture: (u32, u32)) -> Self {
+    pub fn new(recipe: &Recipe, dtype: Dtype, frames: usize, picture: (u32, u32), wide: Width) -> Self {
         let (width, height) = (recipe.canvas.width as usize, recipe.canvas.height as usize);
         let map = recipe.canvas.map;
         let way = if map.x[1] == 0.0 && map.y[0] == 0.0 {
-            Way::Upright(Oven::new(Grid::new(&map, width, height, picture)))
+            Way::Upright(Oven::new(Grid::new(&map, width, height, picture), wide))
         } else if map.x[0] == 0.0 && map.y[1] == 0.0 {
             let exchanged = Affine { x: [map.x[1], 0.0, map.x[2]], y: [0.0, map.y[0], map.y[2]] };
-            Way::Exchanged(Oven::new(Grid::new(&exchanged, height, width, picture)))
+            Way::Exchanged(Oven::new(Grid::new(&exchanged, height, width, picture), wide))
         } else {
-            Way::Turned(Turner::new(&map, width, height, picture))
+            Way::Turned(Turner::new(&map, width, height, picture, wide))
         };
-        Self { way, pan: Pan::new(recipe, frames, width * height), size: (width, height) }
+        let pan = Pan::new(recipe, wide);
+        let plate = Plate::new(dtype, frames, width * height, pan.needs_clip());
+        Self { wide, way, pan, plate, size: (width, height), greys: vec![0.0; frames] }
     }
 
     /// Cooks picture `index` into `view`, `[3, T, H, W]`; the picture is whole and has the stated size.
-    pub fn add(&mut self, index: usize, frame: &Frame<'_>, view: &mut [f32]) {
-        let (width, height) = self.size;
+    pub fn add(&mut self, index: usize, frame: &Frame<'_>, view: &mut Pixels) {
+        let width = self.size.0;
         let to_rgb = ToRgb::new(frame.colour);
-        let mut planes = self.pan.frame(view, index);
-        let pan = &self.pan;
+        let mut planes = self.plate.planes(view, index);
+        let (pan, wide) = (&self.pan, self.wide);
+        let mut grey = 0.0;
         match &mut self.way {
             Way::Upright(oven) => oven.blocks(frame, |rows, block| {
-                let [y, u, v] = block.each_mut().map(|plane| plane.as_flattened_mut());
-                pan.colour(&to_rgb, y, u, v);
+                let sums = pan.colour(&to_rgb, block.each_mut().map(|plane| plane.as_flattened_mut()));
+                grey += sums[..rows.len()].iter().sum::<f64>();
                 for (from, to) in block.iter().zip(&mut planes) {
-                    store(from, &mut to[rows.start * width..rows.end * width], width);
+                    let to = &mut to[rows.start * width..rows.end * width];
+                    wide.run(
+                        #[inline(always)]
+                        || spread(from, to),
+                    );
                 }
             }),
             Way::Exchanged(oven) => oven.blocks(frame, |rows, block| {
-                let [y, u, v] = block.each_mut().map(|plane| plane.as_flattened_mut());
-                pan.colour(&to_rgb, y, u, v);
+                let sums = pan.colour(&to_rgb, block.each_mut().map(|plane| plane.as_flattened_mut()));
+                grey += sums[..rows.len()].iter().sum::<f64>();
                 for (from, to) in block.iter().zip(&mut planes) {
-                    store_exchanged(from, to, rows.clone(), width);
+                    spread_exchanged(from, to, rows.clone(), width);
                 }
             }),
             Way::Turned(turner) => turner.turn(frame, &to_rgb, |row, line| {
-                let [y, u, v] = line;
-                pan.colour(&to_rgb, y, u, v);
+                grey += pan.colour(&to_rgb, line.each_mut().map(Vec::as_mut_slice)).iter().sum::<f64>();
                 for (from, to) in line.iter().zip(&mut planes) {
                     to[row * width..(row + 1) * width].copy_from_slice(from);
                 }
             }),
         }
-        debug_assert_eq!(planes[0].len(), width * height);
-        self.pan.finish_frame(view, index);
+        self.greys[index] = grey;
+        if !self.pan.needs_clip() {
+            for contrast in 0..self.pan.contrasts() {
+                self.contrast(contrast, index..index + 1, view);
+            }
+            self.plate.serve(view, index, self.wide);
+        }
     }
 
     /// Makes what needs all pictures.
-    pub fn finish(&self, view: &mut [f32]) {
-        self.pan.finish(view);
-    }
-}
-
-/// Writes a block of columns of lanes into rows of a plane.
-fn store(from: &[[f32; LANES]], to: &mut [f32], width: usize) {
-    for (lane, row) in to.chunks_exact_mut(width).enumerate() {
-        for (to, lanes) in row.iter_mut().zip(from) {
-            *to = lanes[lane];
+    pub fn finish(&mut self, view: &mut Pixels) {
+        if self.pan.needs_clip() {
+            let all = self.greys.len();
+            for contrast in 0..self.pan.contrasts() {
+                self.contrast(contrast, 0..all, view);
+            }
+            for index in 0..all {
+                self.plate.serve(view, index, self.wide);
+            }
         }
     }
-}
 
-/// The same with rows and columns exchanged.
-fn store_exchanged(from: &[[f32; LANES]], to: &mut [f32], rows: Range<usize>, width: usize) {
-    for (line, lanes) in to.chunks_exact_mut(width).zip(from) {
-        line[rows.clone()].copy_from_slice(&lanes[..rows.len()]);
+    /// Makes contrast number `number` on `pictures`.
+    fn contrast(&mut self, number: usize, pictures: Range<usize>, view: &mut Pixels) {
+        if number > 0 {
+            // The sums taken on the way are those before the first contrast.
+            for index in pictures.clone() {
+                let planes = self.plate.planes(view, index).map(|plane| &*plane);
+                self.greys[index] = self.pan.grey_sum(planes);
+            }
+        }
+        let area = (self.size.0 * self.size.1) as f64;
+        let clip = self.greys.iter().sum::<f64>() / (area * self.greys.len() as f64);
+        for index in pictures {
+            let planes = self.plate.planes(view, index);
+            self.pan.contrast(number, self.greys[index] / area, clip, planes);
+        }
     }
 }

@@ -7,18 +7,20 @@
 
 use std::ops::Range;
 
-use reelflow_api::item::{Frame, Plane};
+use reelflow_api::item::{Frame, PixelFormat, Plane};
 
 use super::geometry::Affine;
+use super::lanes::{LANES, gather};
+use super::samples::{Sample, blend};
 use super::weights::Axis;
-
-/// Output rows that are resampled together: two vectors of four f32, or one of eight.
-pub const LANES: usize = 8;
+use super::wide::Width;
 
 /// Weights of an axis-aligned resampling of luma and chroma, shared by all frames.
 pub struct Grid {
     cols: [Axis; 2],
     rows: [Axis; 2],
+    /// Columns of the planes that are needed, first and end.
+    extents: [(usize, usize); 2],
     width: usize,
     height: usize,
 }
@@ -29,11 +31,13 @@ impl Grid {
     pub fn new(map: &Affine, width: usize, height: usize, size: (u32, u32)) -> Self {
         let (slope_x, shift_x, slope_y, shift_y) = (map.x[0], map.x[2], map.y[1], map.y[2]);
         let (w, h) = (width as u32, height as u32);
+        let cols = [
+            Axis::new(slope_x, shift_x, w, size.0),
+            Axis::new(slope_x / 2.0, shift_x / 2.0 + CHROMA_SHIFT, w, size.0.div_ceil(2)),
+        ];
         Self {
-            cols: [
-                Axis::new(slope_x, shift_x, w, size.0),
-                Axis::new(slope_x / 2.0, shift_x / 2.0 + CHROMA_SHIFT, w, size.0.div_ceil(2)),
-            ],
+            extents: cols.each_ref().map(Axis::extent),
+            cols,
             rows: [
                 Axis::new(slope_y, shift_y, h, size.1),
                 Axis::new(slope_y / 2.0, shift_y / 2.0, h, size.1.div_ceil(2)),
@@ -53,54 +57,130 @@ pub type Block = [Vec<[f32; LANES]>; 3];
 /// A grid with the buffers it needs, kept from block to block and frame to frame.
 pub struct Oven {
     grid: Grid,
+    wide: Width,
     block: Block,
-    /// One output row before it is resampled horizontally.
-    line: Vec<f32>,
-    /// `LANES` such rows side by side.
-    lines: Vec<[f32; LANES]>,
+    /// `LANES` output rows before they are resampled horizontally.
+    lines: [Vec<f32>; LANES],
+    /// The same with rows as lanes.
+    columns: Vec<[f32; LANES]>,
 }
 
 impl Oven {
     /// Somewhere to resample with `grid`.
     #[must_use]
-    pub fn new(grid: Grid) -> Self {
+    pub fn new(grid: Grid, wide: Width) -> Self {
         let block = [(); 3].map(|()| vec![[0.0; LANES]; grid.width]);
-        Self { grid, block, line: Vec::new(), lines: Vec::new() }
+        let widths = grid.extents.map(|(low, high)| high - low);
+        // Chroma of two planes in one is twice as wide.
+        let most = widths[0].max(2 * widths[1]);
+        let lines = [(); LANES].map(|()| vec![0.0; most]);
+        Self { grid, wide, block, lines, columns: vec![[0.0; LANES]; most] }
     }
 
     /// Resamples a frame and hands it on in blocks of rows; the last may have fewer than `LANES`.
     pub fn blocks(&mut self, frame: &Frame<'_>, mut each: impl FnMut(Range<usize>, &mut Block)) {
+        let [y, u, v] = frame.planes;
         for top in (0..self.grid.height).step_by(LANES) {
             let rows = top..(top + LANES).min(self.grid.height);
-            for (index, plane) in frame.planes.iter().enumerate() {
-                self.resample(*plane, index, rows.clone());
+            match frame.format {
+                PixelFormat::I420 => {
+                    for (index, plane) in [y, u, v].into_iter().enumerate() {
+                        self.down::<u8>(plane, index, 1, rows.clone());
+                        self.across::<1, 0>(index);
+                    }
+                }
+                PixelFormat::I420P10 => {
+                    for (index, plane) in [y, u, v].into_iter().enumerate() {
+                        self.down::<[u8; 2]>(plane, index, 1, rows.clone());
+                        self.across::<1, 0>(index);
+                    }
+                }
+                PixelFormat::Nv12 => {
+                    self.down::<u8>(y, 0, 1, rows.clone());
+                    self.across::<1, 0>(0);
+                    // U and V go down together and are told apart on the way across.
+                    self.down::<u8>(u, 1, 2, rows.clone());
+                    self.across::<2, 0>(1);
+                    self.across::<2, 1>(2);
+                }
             }
             each(rows, &mut self.block);
         }
     }
 
-    /// Resamples output rows `rows` of a plane: first down the columns, then along the rows, for all lanes.
-    fn resample(&mut self, plane: Plane<'_>, index: usize, rows: Range<usize>) {
+    /// Resamples output rows `rows` of plane `index` down its columns into `lines`; `step` samples lie at each
+    /// place of a row. Only columns that the output needs are touched.
+    fn down<S: Sample>(&mut self, plane: Plane<'_>, index: usize, step: usize, rows: Range<usize>) {
         let kind = usize::from(index > 0);
-        let (vertical, horizontal) = (&self.grid.rows[kind], &self.grid.cols[kind]);
-        let (low, high) = horizontal.extent();
-        self.lines.resize(high - low, [0.0; LANES]);
-        self.line.resize(high - low, 0.0);
-        for (lane, row) in rows.enumerate() {
-            vertical.blend(row, |source| &plane.row(source, high)[low..], &mut self.line);
-            for (lanes, &value) in self.lines.iter_mut().zip(&self.line) {
-                lanes[lane] = value;
-            }
-        }
-        for (col, out) in self.block[index].iter_mut().enumerate() {
-            let (first, weights) = horizontal.of(col);
-            let mut sums = [0.0; LANES];
-            for (lanes, &weight) in self.lines[first - low..].iter().zip(weights) {
-                for (sum, &value) in sums.iter_mut().zip(lanes) {
-                    *sum += weight * value;
+        let axis = &self.grid.rows[kind];
+        let (low, high) = self.grid.extents[kind];
+        let (bytes, skipped, count) = (high * step * size_of::<S>(), low * step, (high - low) * step);
+        let lines = &mut self.lines;
+        self.wide.run(
+            #[inline(always)]
+            || {
+                for (line, row) in lines.iter_mut().zip(rows) {
+                    blend(
+                        axis,
+                        row,
+                        #[inline(always)]
+                        |source| &S::of(plane.row(source, bytes))[skipped..],
+                        &mut line[..count],
+                    );
                 }
+            },
+        );
+    }
+
+    /// Resamples `lines` along the rows into block `index`; its samples are number `AT` of each `STEP`.
+    fn across<const STEP: usize, const AT: usize>(&mut self, index: usize) {
+        let kind = usize::from(index > 0);
+        let (axis, (low, high)) = (&self.grid.cols[kind], self.grid.extents[kind]);
+        let Self { wide, block, lines, columns, .. } = self;
+        let columns = &mut columns[..high - low];
+        wide.run(
+            #[inline(always)]
+            || {
+                gather::<STEP, AT>(lines, columns);
+                let block = &mut block[index];
+                match axis.taps {
+                    2 => weigh::<2>(axis, low, columns, block),
+                    3 => weigh::<3>(axis, low, columns, block),
+                    4 => weigh::<4>(axis, low, columns, block),
+                    _ => weigh_many(axis, low, columns, block),
+                }
+            },
+        );
+    }
+}
+
+/// Weighs the columns that make each output column; the first of `columns` is number `low` of the picture.
+#[inline(always)]
+fn weigh<const TAPS: usize>(axis: &Axis, low: usize, columns: &[[f32; LANES]], out: &mut [[f32; LANES]]) {
+    let weights = axis.weights.as_chunks::<TAPS>().0;
+    for ((out, &first), weights) in out.iter_mut().zip(&axis.first).zip(weights) {
+        let columns = &columns[first as usize - low..][..TAPS];
+        let mut sums = [0.0; LANES];
+        for (column, weight) in columns.iter().zip(weights) {
+            for (sum, value) in sums.iter_mut().zip(column) {
+                *sum += weight * value;
             }
-            *out = sums;
         }
+        *out = sums;
+    }
+}
+
+/// The same for any number of taps.
+#[inline(always)]
+fn weigh_many(axis: &Axis, low: usize, columns: &[[f32; LANES]], out: &mut [[f32; LANES]]) {
+    for (col, out) in out.iter_mut().enumerate() {
+        let (first, weights) = axis.of(col);
+        let mut sums = [0.0; LANES];
+        for (column, &weight) in columns[first - low..].iter().zip(weights) {
+            for (sum, &value) in sums.iter_mut().zip(column) {
+                *sum += weight * value;
+            }
+        }
+        *out = sums;
     }
 }

@@ -1,6 +1,6 @@
 //! The obvious way to cook a recipe, in f64 and pixel by pixel: what the fast kernel is tested against.
 
-use reelflow_api::item::{Matrix, Picture};
+use reelflow_api::item::{Frame, Matrix, PixelFormat};
 
 use super::colour::ColourOp;
 use super::draw::Recipe;
@@ -12,7 +12,7 @@ use super::weights::triangle;
 type Rgb = [f64; 3];
 
 /// The view's pixels, `[3, T, H, W]`.
-pub fn cook(recipe: &Recipe, frames: &[Picture]) -> Vec<f32> {
+pub fn cook(recipe: &Recipe, frames: &[Frame<'_>]) -> Vec<f32> {
     let mut pictures: Vec<Vec<Rgb>> = frames.iter().map(|frame| picture(recipe, frame)).collect();
     for op in &recipe.colours {
         let grey_of =
@@ -36,20 +36,20 @@ pub fn cook(recipe: &Recipe, frames: &[Picture]) -> Vec<f32> {
 }
 
 /// One frame before any change of colour.
-fn picture(recipe: &Recipe, frame: &Picture) -> Vec<Rgb> {
+fn picture(recipe: &Recipe, frame: &Frame<'_>) -> Vec<Rgb> {
     let map = recipe.canvas.map;
     let is_upright = (map.x[1] == 0.0 && map.y[0] == 0.0) || (map.x[0] == 0.0 && map.y[1] == 0.0);
     let mut picture = Vec::new();
     for row in 0..recipe.canvas.height {
         for col in 0..recipe.canvas.width {
-            let code = |kind| {
+            let value = |kind| {
                 if is_upright {
                     filtered(frame, kind, &map, row, col)
                 } else {
                     sampled(frame, kind, &map, row, col)
                 }
             };
-            picture.push(to_rgb(frame, [code(Kind::Y), code(Kind::U), code(Kind::V)]));
+            picture.push(to_rgb(frame, [value(Kind::Y), value(Kind::U), value(Kind::V)]));
         }
     }
     picture
@@ -62,19 +62,33 @@ enum Kind {
     V,
 }
 
-/// A plane with its size, its scale against luma and its shift: chroma is sited left.
-fn plane(frame: &Picture, kind: Kind) -> (&[u8], usize, usize, f64, f64) {
+/// A plane's size, its scale against luma and its shift: chroma is sited left.
+fn plane(frame: &Frame<'_>, kind: Kind) -> (usize, usize, f64, f64) {
     let (w, h) = (frame.width as usize, frame.height as usize);
     match kind {
-        Kind::Y => (frame.y(), w, h, 1.0, 0.0),
-        Kind::U => (frame.u(), w.div_ceil(2), h.div_ceil(2), 0.5, 0.25),
-        Kind::V => (frame.v(), w.div_ceil(2), h.div_ceil(2), 0.5, 0.25),
+        Kind::Y => (w, h, 1.0, 0.0),
+        Kind::U | Kind::V => (w.div_ceil(2), h.div_ceil(2), 0.5, 0.25),
+    }
+}
+
+/// One sample on the scale of 8-bit codes.
+fn code(frame: &Frame<'_>, kind: Kind, row: usize, col: usize) -> f64 {
+    let byte = |plane: usize, at: usize| frame.planes[plane].bytes[row * frame.planes[plane].stride + at];
+    match (frame.format, kind) {
+        (PixelFormat::I420, _) => byte(kind as usize, col).into(),
+        (PixelFormat::Nv12, Kind::Y) => byte(0, col).into(),
+        (PixelFormat::Nv12, Kind::U) => byte(1, 2 * col).into(),
+        (PixelFormat::Nv12, Kind::V) => byte(1, 2 * col + 1).into(),
+        (PixelFormat::I420P10, _) => {
+            let [low, high] = [0, 1].map(|i| f64::from(byte(kind as usize, 2 * col + i)));
+            (low + 256.0 * high) / 4.0
+        }
     }
 }
 
 /// Every source pixel weighed by its distance from where the output pixel's centre lies.
-fn filtered(frame: &Picture, kind: Kind, map: &Affine, row: u32, col: u32) -> f64 {
-    let (values, w, h, scale, shift) = plane(frame, kind);
+fn filtered(frame: &Frame<'_>, kind: Kind, map: &Affine, row: u32, col: u32) -> f64 {
+    let (w, h, scale, shift) = plane(frame, kind);
     let (x, y) = map.at(f64::from(col) + 0.5, f64::from(row) + 0.5);
     let (x, y) = (x * scale + shift, y * scale);
     let radius_x = (scale * map.x[0].hypot(map.x[1])).max(1.0);
@@ -84,7 +98,7 @@ fn filtered(frame: &Picture, kind: Kind, map: &Affine, row: u32, col: u32) -> f6
         for source_col in 0..w {
             let weight = triangle((source_col as f64 + 0.5 - x) / radius_x)
                 * triangle((source_row as f64 + 0.5 - y) / radius_y);
-            sum += weight * f64::from(values[source_row * w + source_col]);
+            sum += weight * code(frame, kind, source_row, source_col);
             weights += weight;
         }
     }
@@ -92,7 +106,7 @@ fn filtered(frame: &Picture, kind: Kind, map: &Affine, row: u32, col: u32) -> f6
 }
 
 /// Bilinear between four pixels of the picture shrunk upright, each black if it is outside.
-fn sampled(frame: &Picture, kind: Kind, map: &Affine, row: u32, col: u32) -> f64 {
+fn sampled(frame: &Frame<'_>, kind: Kind, map: &Affine, row: u32, col: u32) -> f64 {
     let shrunk = Shrunk::new(map, (frame.width, frame.height));
     let upright = Affine { x: [shrunk.step.0, 0.0, 0.0], y: [0.0, shrunk.step.1, 0.0] };
     let pixel = |row: f64, col: f64| {
@@ -113,7 +127,7 @@ fn sampled(frame: &Picture, kind: Kind, map: &Affine, row: u32, col: u32) -> f64
 }
 
 /// By the standards' definitions, not by a matrix.
-fn to_rgb(frame: &Picture, [y, u, v]: [f64; 3]) -> Rgb {
+fn to_rgb(frame: &Frame<'_>, [y, u, v]: [f64; 3]) -> Rgb {
     let (y, cb, cr) = if frame.colour.full_range {
         (y / 255.0, (u - 128.0) / 255.0, (v - 128.0) / 255.0)
     } else {

@@ -9,6 +9,7 @@ use reelflow_api::item::Frame;
 use super::colour::ToRgb;
 use super::geometry::Affine;
 use super::oven::{Grid, Oven};
+use super::wide::Width;
 
 /// The picture shrunk upright: how many pixels, and how many luma pixels each spans.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,7 +117,7 @@ pub struct Turner {
 impl Turner {
     /// For views of `width` x `height` that `map` leads from to the luma plane of a picture of `size`.
     #[must_use]
-    pub fn new(map: &Affine, width: usize, height: usize, size: (u32, u32)) -> Self {
+    pub fn new(map: &Affine, width: usize, height: usize, size: (u32, u32), wide: Width) -> Self {
         let shrunk = Shrunk::new(map, size);
         let window = Window::new(&shrunk.seen_by(map), width, height);
         // The part of the window that is picture, in the shrunk picture's pixels.
@@ -137,7 +138,7 @@ impl Turner {
         let grid = Grid::new(&upright, (right - left) as usize, (bottom - top) as usize, size);
         Self {
             origin: ((top - window.top) as usize, (left - window.left) as usize),
-            oven: Oven::new(grid),
+            oven: Oven::new(grid, wide),
             pixels: Vec::new(),
             black: f32::NAN,
             line: [(); 3].map(|()| vec![0.0; width]),

@@ -2,7 +2,7 @@
 
 use reelflow_api::error::StageError;
 use reelflow_api::item::{ClipPlan, Frame, Media};
-use reelflow_api::pixels::Pixels;
+use reelflow_api::pixels::{Dtype, Pixels};
 use reelflow_api::rng::Key;
 use reelflow_api::spec::{Invalid, Kind, Output, Port, Settings, Spec, read, schema_of};
 use reelflow_api::stage::{Augment, Stage, ViewMaker};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::draw::draw;
 use super::kernel::Cook;
 use super::steps::{self, JitterMode, MEAN, Pivot, STD, Step};
+use super::wide::Width;
 
 /// How `augment` describes itself.
 pub const SPEC: Spec = Spec {
@@ -30,7 +31,7 @@ pub const SPEC: Spec = Spec {
     build: |table| Ok(Stage::Augment(Box::new(read::<AugmentSettings>(table)?))),
 };
 
-/// What `augment` does. Views are `[3, T, H, W]`, f32, red, green, blue from 0 to 1 unless normalised.
+/// What `augment` does. Views are `[3, T, H, W]`, red, green, blue from 0 to 1 unless normalised.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AugmentSettings {
@@ -39,6 +40,11 @@ pub struct AugmentSettings {
     /// `grayscale`) follow, then `normalize`. Left out: the steps of VTDL at 112 pixels.
     #[serde(default = "vtdl")]
     pub steps: Vec<Step>,
+    /// Type of the values: `f32`; `f16` and `bf16`, half as many bytes to the device, rounded to the nearest;
+    /// `u8`, a quarter, 255 times the colour, rounded to the nearest. `u8` cannot hold normalised values, so
+    /// `normalize` is then made by the trainer on its device. `tca` needs `f32`.
+    #[serde(default)]
+    pub dtype: Dtype,
 }
 
 /// The basic augmentations of VTDL at 112 pixels (METHODS 1.2), with a colour jitter that keeps all four
@@ -72,10 +78,25 @@ impl Augment for AugmentSettings {
         [3, frames as usize, height as usize, width as usize]
     }
 
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn left_to_normalize(&self) -> Option<([f32; 3], [f32; 3])> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Normalize { mean, std } if self.dtype == Dtype::U8 => Some((*mean, *std)),
+            _ => None,
+        })
+    }
+
     fn begin(&self, plan: &ClipPlan, media: &Media, key: Key) -> Box<dyn ViewMaker> {
         let size = (media.width, media.height);
-        let recipe = draw(&self.steps, media.orientation, size, plan.given.as_ref(), key);
-        Box::new(Maker { cook: Cook::new(&recipe, plan.frames.len(), size), size, name: media.name.clone() })
+        let mut recipe = draw(&self.steps, media.orientation, size, plan.given.as_ref(), key);
+        if self.left_to_normalize().is_some() {
+            recipe.normalize = None;
+        }
+        let cook = Cook::new(&recipe, self.dtype, plan.frames.len(), size, Width::best());
+        Box::new(Maker { cook, size, name: media.name.clone() })
     }
 }
 
@@ -105,11 +126,11 @@ impl ViewMaker for Maker {
             );
             return Err(StageError::failed("augment", message));
         }
-        self.cook.add(index, frame, view.f32_mut());
+        self.cook.add(index, frame, view);
         Ok(())
     }
 
     fn finish(&mut self, view: &mut Pixels) {
-        self.cook.finish(view.f32_mut());
+        self.cook.finish(view);
     }
 }

@@ -245,6 +245,7 @@ mod tests {
             name: name.into(),
             shape: SHAPE,
             pixels: (0..slots as usize * 480).map(|_| rng.range(-2.0, 2.0) as f32).collect::<Vec<_>>().into(),
+            normalize: None,
         };
         let views = vec![view("anchor"), view("positive")];
         let slot = |slot| SlotInfo { slot, attempt: 0, segment: SegmentId(1), frames: vec![vec![], vec![]] };

@@ -1,7 +1,9 @@
 //! What holds for whole views, whatever the steps.
 
 use reelflow_api::error::StageError;
-use reelflow_api::item::{ClipPlan, Colour, Matrix, Media, Orientation, Origin, Picture, View};
+use reelflow_api::item::{
+    ClipPlan, Colour, Frame, Matrix, Media, Orientation, Origin, Picture, PixelFormat, Plane, View,
+};
 use reelflow_api::pixels::{Dtype, Pixels};
 use reelflow_api::rng::{Key, Rng};
 use reelflow_api::spec::{Table, read};
@@ -10,7 +12,8 @@ use toml::de::DeTable;
 
 use super::draw::{Recipe, draw};
 use super::stage::{AugmentSettings, SPEC};
-use super::steps::Step;
+use super::steps::{MEAN, STD, Step};
+use super::wide::Width;
 use super::{kernel, plain};
 
 /// A picture of smooth colour with noise on it, so that neither blur nor shift goes unnoticed.
@@ -56,16 +59,65 @@ fn apply(
         maker.add(index, &picture.frame(), &mut pixels)?;
     }
     maker.finish(&mut pixels);
-    Ok(View { name: plan.view, shape, pixels })
+    Ok(View { name: plan.view, shape, pixels, normalize: augment.left_to_normalize() })
 }
 
-/// The fast kernel on all pictures.
-fn cook(recipe: &Recipe, pictures: &[Picture]) -> Vec<f32> {
-    let mut view = vec![0.0; 3 * pictures.len() * (recipe.canvas.width * recipe.canvas.height) as usize];
-    let mut cook = kernel::Cook::new(recipe, pictures.len(), (pictures[0].width, pictures[0].height));
-    pictures.iter().enumerate().for_each(|(index, picture)| cook.add(index, &picture.frame(), &mut view));
+/// The fast kernel on all pictures, all of one size.
+fn cook_as(recipe: &Recipe, dtype: Dtype, frames: &[Frame<'_>], wide: Width) -> Pixels {
+    let count = 3 * frames.len() * (recipe.canvas.width * recipe.canvas.height) as usize;
+    let mut view = Pixels::zeroed(dtype, count);
+    let size = (frames[0].width, frames[0].height);
+    let mut cook = kernel::Cook::new(recipe, dtype, frames.len(), size, wide);
+    // Backwards, because the order must not matter.
+    for (index, frame) in frames.iter().enumerate().rev() {
+        cook.add(index, frame, &mut view);
+    }
     cook.finish(&mut view);
     view
+}
+
+fn cook(recipe: &Recipe, pictures: &[Picture]) -> Vec<f32> {
+    let frames: Vec<Frame<'_>> = pictures.iter().map(Picture::frame).collect();
+    cook_as(recipe, Dtype::F32, &frames, Width::best()).f32().to_vec()
+}
+
+/// A picture of any format as a decoder would lend it, with bytes between its rows.
+struct Lent {
+    shell: Picture,
+    format: PixelFormat,
+    planes: Vec<(Vec<u8>, usize)>,
+}
+
+impl Lent {
+    /// Noise of `format`, of the size and colour of `shell`.
+    fn new(shell: Picture, format: PixelFormat, rng: &mut Rng) -> Self {
+        let mut plane = |(index, row): (usize, usize)| {
+            let rows = if index == 0 { shell.height } else { shell.height.div_ceil(2) } as usize;
+            let stride = row + rng.below(20) as usize;
+            let mut bytes: Vec<u8> = (0..stride * rows).map(|_| rng.below(256) as u8).collect();
+            if format == PixelFormat::I420P10 {
+                // Samples begin at even places of a row only.
+                for row in bytes.chunks_mut(stride) {
+                    row.iter_mut().skip(1).step_by(2).for_each(|high| *high %= 4);
+                }
+            }
+            // The last row has nothing behind it.
+            bytes.truncate(stride * (rows - 1) + row);
+            (bytes, stride)
+        };
+        let planes = format.row_bytes(shell.width).into_iter().enumerate().map(&mut plane).collect();
+        Self { shell, format, planes }
+    }
+
+    fn frame(&self) -> Frame<'_> {
+        let mut planes = [Plane::default(); 3];
+        for (plane, (bytes, stride)) in planes.iter_mut().zip(&self.planes) {
+            *plane = Plane { bytes, stride: *stride };
+        }
+        let frame = Frame { format: self.format, planes, ..self.shell.frame() };
+        assert!(frame.is_whole());
+        frame
+    }
 }
 
 fn settings(steps: &str) -> AugmentSettings {
@@ -102,30 +154,98 @@ fn random_steps(rng: &mut Rng) -> String {
 fn the_fast_kernel_agrees_with_the_plain_one() {
     let mut rng = Key::new(11).rng();
     let mut seen = std::collections::BTreeMap::new();
-    for case in 0..240 {
+    let formats = [PixelFormat::I420, PixelFormat::Nv12, PixelFormat::I420P10];
+    let dtypes = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::U8];
+    for case in 0..360 {
         let (width, height) = (1 + rng.below(45) as u32, 1 + rng.below(45) as u32);
         let orientation = Orientation { quarter_turns: rng.below(4) as u8, mirror: rng.chance(0.5) };
         let colour = Colour {
             matrix: if rng.chance(0.5) { Matrix::Bt601 } else { Matrix::Bt709 },
             full_range: rng.chance(0.5),
         };
-        let frames = [frame(width, height, colour, case), frame(width, height, colour, case + 1000)];
+        let (format, dtype) = (formats[case % 3], dtypes[case / 3 % 4]);
+        let mut lent = |seed| Lent::new(frame(width, height, colour, seed), format, &mut rng);
+        let lent = [lent(0), lent(1)];
+        let frames = lent.each_ref().map(Lent::frame);
         let text = random_steps(&mut rng);
-        let recipe = draw(&settings(&text).steps, orientation, (width, height), None, Key::new(case));
-        let (fast, plain) = (cook(&recipe, &frames), plain::cook(&recipe, &frames));
+        let key = Key::new(case as u64);
+        let mut recipe = draw(&settings(&text).steps, orientation, (width, height), None, key);
+        if dtype == Dtype::U8 {
+            recipe.normalize = None;
+        }
+        let fast = cook_as(&recipe, dtype, &frames, Width::best());
+        let plain = plain::cook(&recipe, &frames);
         assert_eq!(fast.len(), plain.len());
-        // 1e-4 of the range 0 to 1, a twentieth of an 8-bit code: f32 against f64 through up to 200 taps and
-        // six changes of colour. Normalised values are 1/0.224 times as large.
-        let tolerance = if recipe.normalize.is_some() { 1e-4 / 0.224 } else { 1e-4 };
-        for (i, (fast, plain)) in fast.iter().zip(&plain).enumerate() {
+        let scale = if recipe.normalize.is_some() { 1.0 / 0.224 } else { 1.0 };
+        for (i, (fast, plain)) in fast.values().zip(&plain).enumerate() {
             assert!(
-                (fast - plain).abs() <= tolerance,
-                "case {case}, {width}x{height} {orientation:?}, value {i}: {fast} is not {plain}: {text}"
+                (fast - plain).abs() <= TOLERANCE * scale + rounding(dtype, plain.abs()),
+                "case {case}, {width}x{height} {format:?} {dtype:?} {orientation:?} {colour:?}, value {i}: {fast} \
+                 is not {plain}: {text}"
             );
         }
-        *seen.entry(text.contains("rotate")).or_insert(0) += 1;
+        *seen.entry((text.contains("rotate"), case % 3)).or_insert(0) += 1;
+        // Vectors of any width give the same bits.
+        assert_eq!(fast, cook_as(&recipe, dtype, &frames, Width::least()), "case {case}");
     }
-    assert!(seen.values().all(|&n| n > 60), "{seen:?}");
+    assert!(seen.len() == 6 && seen.values().all(|&n| n > 30), "{seen:?}");
+}
+
+/// 1e-4 of the range 0 to 1, a fortieth of an 8-bit code: f32 against f64 through up to 200 taps and six changes
+/// of colour. Normalised values are 1/0.224 times as large.
+const TOLERANCE: f32 = 1e-4;
+
+/// Half the distance to the next value of a type; what is rounded is off by no more.
+fn rounding(dtype: Dtype, value: f32) -> f32 {
+    match dtype {
+        Dtype::F32 => 0.0,
+        // 11 and 8 bits of precision; the first term is for f16 below its normal range.
+        Dtype::F16 => 3e-8 + value / 2048.0,
+        Dtype::Bf16 => value / 256.0,
+        Dtype::U8 => 0.5 / 255.0,
+    }
+}
+
+#[test]
+fn ten_bits_are_not_rounded_to_eight() {
+    let shell = frame(6, 4, Colour { full_range: true, ..Colour::default() }, 1);
+    let mut lent = Lent::new(shell, PixelFormat::I420P10, &mut Key::new(1).rng());
+    // Luma 514 of 1024 and no colour.
+    let sample = |value: u16| value.to_le_bytes().repeat(40);
+    lent.planes = [514, 512, 512].map(|value| (sample(value), 12)).to_vec();
+    let recipe = draw(
+        &settings("{op='resize', width=6, height=4}").steps,
+        Orientation::default(),
+        (6, 4),
+        None,
+        Key::new(1),
+    );
+    let view = cook_as(&recipe, Dtype::F32, &[lent.frame()], Width::best());
+    assert!(view.values().all(|value| (value - 128.5 / 255.0).abs() < 1e-6), "{view:?}");
+}
+
+#[test]
+fn bytes_leave_normalising_to_their_user() {
+    let pictures = [frame(20, 20, Colour::default(), 1), frame(20, 20, Colour::default(), 2)];
+    let steps = "{op='center_crop', size=12}, {op='colour_jitter'}, {op='normalize'}";
+    let with = |dtype: &str| {
+        let text = format!("steps = [{steps}]\ndtype = '{dtype}'");
+        let augment: AugmentSettings = toml::from_str(&text).unwrap();
+        apply(&augment, &pictures, Orientation::default(), 4).unwrap()
+    };
+    let (full, bytes) = (with("f32"), with("u8"));
+    assert_eq!((full.normalize, bytes.normalize), (None, Some((MEAN, STD))));
+    for (i, (full, byte)) in full.pixels.values().zip(bytes.pixels.values()).enumerate() {
+        let channel = i / (2 * 144);
+        let normalised = (byte - MEAN[channel]) / STD[channel];
+        assert!((full - normalised).abs() <= (0.5 / 255.0 + TOLERANCE) / STD[channel]);
+    }
+    for dtype in ["f16", "bf16"] {
+        let half = with(dtype);
+        let off =
+            full.pixels.values().zip(half.pixels.values()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(half.normalize.is_none() && off <= rounding(half.pixels.dtype(), 2.7), "{dtype}: {off}");
+    }
 }
 
 #[test]

@@ -25,7 +25,8 @@ impl Axis {
     pub fn new(slope: f64, shift: f64, outputs: u32, sources: u32) -> Self {
         assert!(sources > 0, "a picture has at least one pixel");
         let radius = slope.abs().max(1.0);
-        let taps = ((2.0 * radius).ceil() as usize + 1).min(sources as usize);
+        // No more pixel centres lie strictly within the triangle's foot.
+        let taps = ((2.0 * radius).ceil() as usize).min(sources as usize);
         let mut axis = Self {
             first: Vec::with_capacity(outputs as usize),
             weights: Vec::with_capacity(outputs as usize * taps),
@@ -35,7 +36,7 @@ impl Axis {
             let centre = slope * (f64::from(output) + 0.5) + shift;
             // All taps stay inside the picture; a tap too far away has weight 0.
             let last_start = f64::from(sources) - taps as f64;
-            let first = (centre - radius - 0.5).ceil().clamp(0.0, last_start) as u32;
+            let first = ((centre - radius - 0.5).floor() + 1.0).clamp(0.0, last_start) as u32;
             let weight = |tap: usize| triangle((f64::from(first) + tap as f64 + 0.5 - centre) / radius);
             let sum: f64 = (0..taps).map(weight).sum();
             axis.first.push(first);
@@ -59,30 +60,10 @@ impl Axis {
     }
 
     /// First source pixel and weights of one output pixel.
+    #[inline]
     #[must_use]
     pub fn of(&self, output: usize) -> (usize, &[f32]) {
         (self.first[output] as usize, &self.weights[output * self.taps..(output + 1) * self.taps])
-    }
-
-    /// The weighed sum of the source rows that make output row `output`; `row` gives a source row.
-    pub fn blend<'r>(&self, output: usize, row: impl Fn(usize) -> &'r [u8], out: &mut [f32]) {
-        let (first, weights) = self.of(output);
-        out.fill(0.0);
-        // Two rows at a time, to load and store the sums half as often.
-        for (pair, weights) in weights.chunks(2).enumerate() {
-            let source = first + 2 * pair;
-            match *weights {
-                [a, b] if b != 0.0 => {
-                    for ((sum, &above), &below) in out.iter_mut().zip(row(source)).zip(row(source + 1)) {
-                        *sum += a * f32::from(above) + b * f32::from(below);
-                    }
-                }
-                [a, ..] if a != 0.0 => {
-                    out.iter_mut().zip(row(source)).for_each(|(sum, &value)| *sum += a * f32::from(value));
-                }
-                _ => {}
-            }
-        }
     }
 }
 

@@ -43,6 +43,7 @@ pub fn collect(step: u64, mut parts: Vec<Batch>) -> Batch {
         whole.slots.extend(part.slots);
         for (into, from) in whole.views.iter_mut().zip(part.views) {
             debug_assert_eq!(into.shape, from.shape, "one augment stage has one shape");
+            debug_assert_eq!(into.normalize, from.normalize, "one augment stage normalises one way");
             into.pixels.join(from.pixels);
         }
     }

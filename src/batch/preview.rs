@@ -41,7 +41,7 @@ struct PreviewSettings {
     #[schemars(range(min = 1, max = 64))]
     max_samples: u32,
     /// Mean that `normalize` took off red, green, blue. Left out: none if all values lie within 0 to 1, else
-    /// the default of `normalize`.
+    /// the default of `normalize`. Bytes are never normalised and shown as they are.
     #[serde(default)]
     mean: Option<[f32; 3]>,
     /// Standard deviation that `normalize` divided by; left out as for `mean`.
@@ -125,7 +125,12 @@ mod tests {
 
     fn batch(step: u64, value: f32) -> Batch {
         let slot = SlotInfo { slot: 0, attempt: 0, segment: SegmentId(1), frames: vec![vec![0]] };
-        let view = View { name: "clip".into(), shape: [3, 1, 4, 4], pixels: vec![value; 48].into() };
+        let view = View {
+            name: "clip".into(),
+            shape: [3, 1, 4, 4],
+            pixels: vec![value; 48].into(),
+            normalize: None,
+        };
         Batch { step, slots: vec![slot], views: vec![view] }
     }
 

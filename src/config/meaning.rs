@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use reelflow_api::spec::{Kind, Port, Problem, nearest};
-use reelflow_api::stage::Stage;
+use reelflow_api::stage::{Stage, ViewMap};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -15,11 +15,13 @@ pub fn check(stages: &[StageDraft<'_>], wiring: &Wiring, problems: &mut Vec<Prob
     for (index, stage) in stages.iter().enumerate() {
         match &stage.stage {
             Some(Stage::Sampler(_)) => one_batch_size(stages, wiring, index, problems),
-            Some(Stage::Views(map)) if map.needs_batch() => {
+            Some(Stage::Views(map)) => {
                 let from = wiring.producers[index].first().copied();
-                if let Some(from) = from.filter(|from| wiring.outputs[*from] == Some(Port::Views)) {
+                let is_single = |from: &usize| wiring.outputs[*from] == Some(Port::Views);
+                if let Some(from) = from.filter(|from| map.needs_batch() && is_single(from)) {
                     problems.push(before_batch(stage, &stages[from]));
                 }
+                problems.extend(readable(stages, wiring, index, map.as_ref()));
             }
             Some(Stage::Sink(_)) => {
                 banks_exist(stages, stage, problems);
@@ -64,6 +66,20 @@ fn before_batch(stage: &StageDraft<'_>, from: &StageDraft<'_>) -> Problem {
     problem.help("let it read the `batch` stage")
 }
 
+/// Whether the stage, which changes views, can read the values that the `augment` stage before it makes.
+fn readable(stages: &[StageDraft<'_>], wiring: &Wiring, index: usize, map: &dyn ViewMap) -> Option<Problem> {
+    let from = before(stages, wiring, index, |stage| matches!(stage, Stage::Augment(_)))?;
+    let Some(Stage::Augment(augment)) = &stages[from].stage else { return None };
+    if map.takes(augment.dtype()) {
+        return None;
+    }
+    let (stage, from, dtype) = (&stages[index], &stages[from], augment.dtype().name());
+    let message = format!("`{}` cannot change {dtype} values, which `{}` makes", stage.table.path, from.id);
+    let problem = Problem::new("P034", place_of(from, dtype), message).label("another type is needed");
+    let problem = problem.other(stage.id_span.clone(), "reads them".to_owned());
+    Some(problem.help("leave `dtype` out, or this stage"))
+}
+
 fn banks_exist(stages: &[StageDraft<'_>], sink: &StageDraft<'_>, problems: &mut Vec<Problem>) {
     let Some(Stage::Sink(plan)) = &sink.stage else { return };
     let names: Vec<&str> = stages.iter().filter(|s| s.kind == Kind::Bank).map(|s| s.id.as_str()).collect();
@@ -99,7 +115,7 @@ fn banks_used(stages: &[StageDraft<'_>], problems: &mut Vec<Problem>) {
 
 fn views_exist(stages: &[StageDraft<'_>], wiring: &Wiring, sink: usize, problems: &mut Vec<Problem>) {
     let Some(Stage::Sink(plan)) = &stages[sink].stage else { return };
-    let Some(from) = sampler_before(stages, wiring, sink) else { return };
+    let Some(from) = before(stages, wiring, sink, |stage| matches!(stage, Stage::Sampler(_))) else { return };
     let Some(Stage::Sampler(sampler)) = &stages[from].stage else { return };
     let made = sampler.views();
     let names: Vec<&str> = made.iter().map(|(name, _)| &**name).collect();
@@ -116,11 +132,16 @@ fn views_exist(stages: &[StageDraft<'_>], wiring: &Wiring, sink: usize, problems
     }
 }
 
-/// The sampler that feeds a stage; every stage in between has one input.
-fn sampler_before(stages: &[StageDraft<'_>], wiring: &Wiring, mut index: usize) -> Option<usize> {
+/// The nearest stage of a kind that feeds a stage; every stage in between has one input.
+fn before(
+    stages: &[StageDraft<'_>],
+    wiring: &Wiring,
+    mut index: usize,
+    is_wanted: impl Fn(&Stage) -> bool,
+) -> Option<usize> {
     for _ in 0..stages.len() {
         index = *wiring.producers[index].first()?;
-        if matches!(stages[index].stage, Some(Stage::Sampler(_))) {
+        if stages[index].stage.as_ref().is_some_and(&is_wanted) {
             return Some(index);
         }
     }

@@ -81,7 +81,7 @@ mod tests {
             let views = arena.lend((step, 3), slot, 3, &[(Dtype::F32, 4), (Dtype::U8, 2)]).into_iter();
             let views = views.enumerate().map(|(index, mut pixels)| {
                 pixels.bytes_mut().fill(10 * index as u8 + slot as u8);
-                View { name: "v".into(), shape: [1, 1, 1, pixels.len()], pixels }
+                View { name: "v".into(), shape: [1, 1, 1, pixels.len()], pixels, normalize: None }
             });
             let info = SlotInfo { slot, attempt: 0, segment: SegmentId(0), frames: Vec::new() };
             Batch { step, slots: vec![info], views: views.collect() }

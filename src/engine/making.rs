@@ -65,7 +65,12 @@ impl Making {
                     let frames = clip.frames.iter().enumerate();
                     places.extend(frames.map(|(at, frame)| (plan.segment.first + frame, number, at as u32)));
                     let maker = augment.begin(clip, &plan.segment.media, key.part(&clip.view));
-                    let view = View { name: Arc::clone(&clip.view), shape: shape(clip), pixels };
+                    let view = View {
+                        name: Arc::clone(&clip.view),
+                        shape: shape(clip),
+                        pixels,
+                        normalize: augment.left_to_normalize(),
+                    };
                     open.push(Open { stage, plan: index, maker, view });
                 }
             }

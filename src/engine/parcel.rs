@@ -63,8 +63,18 @@ struct Header {
     to: u32,
     step: u64,
     slots: Vec<(u32, u32, u64, Vec<Vec<u32>>)>,
-    /// Name, shape, type and number of values of each view.
-    views: Vec<(String, [u64; 4], Dtype, u64)>,
+    views: Vec<ViewHeader>,
+}
+
+/// A view but its values.
+#[derive(Deserialize, Serialize)]
+struct ViewHeader {
+    name: String,
+    shape: [u64; 4],
+    dtype: Dtype,
+    /// How many values follow.
+    values: u64,
+    normalize: Option<([f32; 3], [f32; 3])>,
 }
 
 impl Header {
@@ -81,9 +91,12 @@ impl Header {
             views: batch
                 .views
                 .iter()
-                .map(|view| {
-                    let shape = view.shape.map(|n| n as u64);
-                    (view.name.to_string(), shape, view.pixels.dtype(), view.pixels.len() as u64)
+                .map(|view| ViewHeader {
+                    name: view.name.to_string(),
+                    shape: view.shape.map(|n| n as u64),
+                    dtype: view.pixels.dtype(),
+                    values: view.pixels.len() as u64,
+                    normalize: view.normalize,
                 })
                 .collect(),
         }
@@ -139,11 +152,12 @@ fn read_parcel(rest: &mut &[u8]) -> Parcel {
     let views = header
         .views
         .into_iter()
-        .map(|(name, shape, dtype, values)| {
-            let mut pixels = Pixels::zeroed(dtype, values as usize);
+        .map(|view| {
+            let mut pixels = Pixels::zeroed(view.dtype, view.values as usize);
             let bytes = pixels.bytes_mut();
             bytes.copy_from_slice(take(rest, bytes.len()));
-            View { name: Arc::from(name), shape: shape.map(|n| n as usize), pixels }
+            let shape = view.shape.map(|n| n as usize);
+            View { name: Arc::from(view.name), shape, pixels, normalize: view.normalize }
         })
         .collect();
     let slots = header
@@ -172,6 +186,7 @@ mod tests {
                 name: "anchor".into(),
                 shape: [1, 1, 1, 3],
                 pixels: vec![0.5, -1.0, f32::MIN].into(),
+                normalize: Some(([0.1, 0.2, 0.3], [0.5; 3])),
             }],
         };
         let parcels = Parcels(vec![Parcel { to: 2, batch: batch.clone() }, Parcel { to: 0, batch }]);

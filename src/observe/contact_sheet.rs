@@ -117,6 +117,7 @@ fn fit(picture: RgbImage, width: u32, height: u32) -> RgbImage {
 fn picture(view: &View, index: usize, frame: usize, light: Light) -> RgbImage {
     let [channels, frames, height, width] = view.shape;
     let first = index * view.clip_len();
+    let light = if view.normalize.is_some() { Light::PLAIN } else { light };
     RgbImage::from_fn(width as u32, height as u32, |x, y| {
         let pixel = y as usize * width + x as usize;
         Rgb([0, 1, 2].map(|colour: usize| {
@@ -148,7 +149,7 @@ mod tests {
         let slot = |slot| SlotInfo { slot, attempt: 0, segment: SegmentId(1), frames: vec![vec![5, 6, 7]] };
         let pixels = (0..2).flat_map(|s| (0..3).map(move |t| s as f32 * 0.5 + t as f32 * 0.1));
         let pixels: Vec<f32> = pixels.flat_map(|value| [value; 8]).collect();
-        let view = View { name: "clip".into(), shape: [1, 3, 2, 4], pixels: pixels.into() };
+        let view = View { name: "clip".into(), shape: [1, 3, 2, 4], pixels: pixels.into(), normalize: None };
         Batch { step: 1, slots: vec![slot(0), slot(1)], views: vec![view] }
     }
 
@@ -171,13 +172,17 @@ mod tests {
         batch.views[0].pixels.f32_mut().fill(0.4);
         let pixel = picture(&batch.views[0], 0, 0, light).get_pixel(0, 0).0;
         assert_eq!(pixel, [102, 128, 255]);
+        // What is still to be normalised is light already.
+        batch.views[0].normalize = Some((light.mean, light.std));
+        assert_eq!(picture(&batch.views[0], 0, 0, light).get_pixel(0, 0).0, [102; 3]);
     }
 
     #[test]
     fn long_clips_and_large_pictures_are_thinned() {
         assert_eq!(shown(3), [0, 1, 2]);
         assert_eq!(shown(64), (0..32).map(|i| 2 * i).collect::<Vec<_>>());
-        let view = View { name: "clip".into(), shape: [1, 1, 300, 400], pixels: vec![0.0; 120_000].into() };
+        let pixels = vec![0.0; 120_000].into();
+        let view = View { name: "clip".into(), shape: [1, 1, 300, 400], pixels, normalize: None };
         assert_eq!(thumb_size(&view), (112, 84));
         assert_eq!(fit(picture(&view, 0, 0, Light::PLAIN), 112, 84).dimensions(), (112, 84));
     }

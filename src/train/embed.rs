@@ -2,8 +2,9 @@
 
 use reelflow_api::error::StageError;
 use reelflow_api::item::View;
+use reelflow_api::pixels::Dtype;
 use reelflow_api::stage::Parts;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::device;
 use super::network::Network;
@@ -76,7 +77,7 @@ impl Embedder {
     }
 }
 
-/// The clips of a view as `[B, C, T, H, W]`, f32, on `device`.
+/// The clips of a view as `[B, C, T, H, W]`, f32, on `device`, normalised there if the view leaves it to us.
 ///
 /// # Errors
 /// If the values do not fit the shape.
@@ -101,7 +102,15 @@ pub(super) fn to_tensor(view: &View, device: Device) -> Result<Tensor, StageErro
         .map_err(|error| StageError::failed("train", error.to_string()))?
         .to_device(device)
         .to_kind(Kind::Float);
-    Ok(if kind == Kind::Uint8 { clips / 255.0 } else { clips })
+    let clips = if kind == Kind::Uint8 { clips / 255.0 } else { clips };
+    Ok(match view.normalize {
+        Some((mean, std)) => {
+            let channels =
+                |values: [f32; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1, 1]).to_device(device);
+            (clips - channels(mean)) / channels(std)
+        }
+        None => clips,
+    })
 }
 
 /// Runs tensor code and turns its panic into an error: tch panics when libtorch throws, above all when

@@ -205,6 +205,7 @@ pub struct Plane<'a> {
 
 impl<'a> Plane<'a> {
     /// `bytes` bytes of row `row`.
+    #[inline]
     #[must_use]
     pub fn row(&self, row: usize, bytes: usize) -> &'a [u8] {
         &self.bytes[row * self.stride..][..bytes]
@@ -365,6 +366,9 @@ pub struct View {
     pub shape: [usize; 4],
     /// `[B, C, T, H, W]`, in the value range the augment stage states.
     pub pixels: Pixels,
+    /// Mean and standard deviation of red, green and blue, on a scale of 0 to 1, by which whoever uses the values
+    /// still has to normalise them, as bytes cannot hold them normalised. None: they are what they should be.
+    pub normalize: Option<([f32; 3], [f32; 3])>,
 }
 
 impl View {

@@ -32,6 +32,17 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// As a pipeline file writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::U8 => "u8",
+        }
+    }
+
     /// Bytes of a value.
     #[must_use]
     pub fn size(self) -> usize {

@@ -152,6 +152,12 @@ pub trait Augment: Send + Sync {
         Dtype::F32
     }
 
+    /// Mean and standard deviation by which whoever uses the values still has to normalise; see
+    /// [`View::normalize`](crate::item::View::normalize).
+    fn left_to_normalize(&self) -> Option<([f32; 3], [f32; 3])> {
+        None
+    }
+
     /// Draws parameters once from `key` (already specific to step, slot and view), for every frame of the
     /// clip that `plan` asks `media` for.
     fn begin(&self, plan: &ClipPlan, media: &Media, key: Key) -> Box<dyn ViewMaker>;
@@ -174,6 +180,11 @@ pub trait ViewMaker {
 pub trait ViewMap: Send + Sync {
     /// Whether it looks at other slots and so must stand after `batch`.
     fn needs_batch(&self) -> bool;
+
+    /// Whether it can change values of this type.
+    fn takes(&self, dtype: Dtype) -> bool {
+        dtype == Dtype::F32
+    }
 
     /// Changes `batch`. Draws that belong to a slot are keyed by (step, slot), draws that belong to the
     /// batch by (step), so the result does not depend on where the stage stands.

@@ -149,10 +149,9 @@ fn square(frame: &Picture, left: usize, top: usize, side: usize) -> Vec<f32> {
             let pick = |x: usize| if halved { row / 2 * chroma_width + x / 2 } else { row * width + x };
             (left..left + side).map(|x| f32::from(plane[pick(x)])).collect()
         };
-        let (mut r, mut g, mut b) = (line(frame.y(), false), line(frame.u(), true), line(frame.v(), true));
-        convert.apply(&mut r, &mut g, &mut b);
-        for ((r, g), b) in r.iter().zip(&g).zip(&b) {
-            pixels.extend([r * 255.0, g * 255.0, b * 255.0]);
+        let (y, u, v) = (line(frame.y(), false), line(frame.u(), true), line(frame.v(), true));
+        for ((y, u), v) in y.into_iter().zip(u).zip(v) {
+            pixels.extend(convert.pixel([y, u, v]).map(|value| value * 255.0));
         }
     }
     pixels

@@ -48,7 +48,8 @@ fn batch(step: u64) -> Batch {
     let view = |name: &str| {
         let mut rng = Key::new(step).part(name).rng();
         let values = BATCH * SHAPE.iter().product::<usize>();
-        View { name: name.into(), shape: SHAPE, pixels: (0..values).map(|_| rng.normal() as f32).collect() }
+        let pixels: Vec<f32> = (0..values).map(|_| rng.normal() as f32).collect();
+        View { name: name.into(), shape: SHAPE, pixels: pixels.into(), normalize: None }
     };
     Batch {
         step,
@@ -141,8 +142,8 @@ fn evaluation_gets_the_trained_and_exactly_the_first_weights() {
     let trained = embedder(&parts, 1, "cpu", true).unwrap();
     assert_eq!((trained.features(), trained.steps(), trained.clip_shape()), (32, 3, SHAPE));
     // One clip at a time gives the same features: statistics are fixed.
-    let one = |pixels: &[f32]| View { pixels: pixels.to_vec(), ..view[0].clone() };
-    let single: Vec<View> = view[0].pixels.chunks(view[0].clip_len()).map(one).collect();
+    let one = |pixels: &[f32]| View { pixels: pixels.to_vec().into(), ..view[0].clone() };
+    let single: Vec<View> = view[0].pixels.f32().chunks(view[0].clip_len()).map(one).collect();
     let (together, apart) = (features(&trained, &view), features(&trained, &single));
     let size = together.iter().flatten().fold(0f32, |size, x| size.max(x.abs()));
     let pairs = together.iter().flatten().zip(apart.iter().flatten());
