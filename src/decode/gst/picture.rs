@@ -68,7 +68,7 @@ pub(super) fn check_size(info: &gst_video::VideoInfo, media: &Media, time: u64) 
 
 /// Caps of the forms that [`show`] understands; everything else is converted to the first of them.
 pub(super) fn accepted() -> gst::Caps {
-    gst::Caps::builder("video/x-raw").field("format", gst::List::new(["I420"])).build()
+    gst::Caps::builder("video/x-raw").field("format", gst::List::new(["I420", "NV12", "I420_10LE"])).build()
 }
 
 /// Matrix and range as the decoder negotiated them; where it did not, the habit by size.
