@@ -10,15 +10,15 @@ use timely::dataflow::operators::generic::source;
 use timely::dataflow::operators::probe;
 use timely::dataflow::{Scope, Stream};
 
-use super::decode::{Job, Pool};
+use super::decode::{Hand, Job};
 use super::jobs::Jobs;
 use super::layout::{Layout, Sampling};
 use super::parcel::Parcels;
 use super::shared::Shared;
 
 /// How long a source without credit or finished samples sleeps before it looks again. Samples wake it at
-/// once; only the frontier cannot, and a fifth of a millisecond is far below any step.
-const LOOK_AGAIN: Duration = Duration::from_micros(200);
+/// once; only the frontier cannot, and there is a step in store meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The stream of one-slot batches of this worker, for the augment stages behind the sampler at `position`.
 pub fn clips<'scope>(
@@ -31,15 +31,12 @@ pub fn clips<'scope>(
 ) -> Stream<'scope, u64, Parcels> {
     source(scope, &layout.operators[position].id, |capability, info| {
         let activator = scope.activator_for(Rc::clone(&info.address));
-        let address = info.address.to_vec();
-        let worker = scope.worker();
-        let pool = Pool::start((layout, position), 1, sampling, shared, || {
-            worker.sync_activator_for(address.clone())
-        });
-        let mut state = match pool {
-            Ok(pool) => Some(State {
+        let wake = scope.worker().sync_activator_for(info.address.to_vec());
+        let hand = Hand::start((layout, position), scope.index(), sampling, shared, wake);
+        let mut state = match hand {
+            Ok(hand) => Some(State {
                 capability,
-                pool,
+                hand,
                 jobs: Jobs::new(layout, sampling, scope.index(), scope.peers()),
                 backlog: VecDeque::new(),
                 outstanding: BTreeMap::new(),
@@ -56,7 +53,7 @@ pub fn clips<'scope>(
                 state = None;
                 return;
             }
-            while let Some(made) = live.pool.take() {
+            while let Some(made) = live.hand.take() {
                 live.settle(made.step);
                 let capability = live.capability.delayed(&made.step);
                 made.parcels.into_iter().for_each(|parcel| output.session(&capability).give(parcel));
@@ -78,9 +75,9 @@ pub fn clips<'scope>(
 struct State {
     /// Held at the earliest step that may still send.
     capability: Capability<u64>,
-    pool: Pool,
+    hand: Hand,
     jobs: Jobs,
-    /// Jobs within the credit that the pool had no room for.
+    /// Jobs within the credit that the hand had no room for.
     backlog: VecDeque<Job>,
     /// Jobs handed out and not yet settled, by step.
     outstanding: BTreeMap<u64, u32>,
@@ -95,7 +92,7 @@ impl State {
             self.backlog.extend(jobs);
         }
         while let Some(job) = self.backlog.pop_front() {
-            if let Some(job) = self.pool.submit(job) {
+            if let Some(job) = self.hand.submit(job) {
                 self.backlog.push_front(job);
                 break;
             }

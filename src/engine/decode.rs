@@ -26,8 +26,8 @@ use crate::edge::threads;
 /// draws in a row come once in 10^16.
 const ATTEMPTS_MAX: u32 = 16;
 
-/// Jobs queued for, and results queued from, each thread. Two keep it busy while the worker does other things.
-pub const QUEUED_PER_THREAD: usize = 2;
+/// Jobs queued for, and results queued from, a hand. Two keep it busy while the worker does other things.
+pub const QUEUED: usize = 2;
 
 /// Plans of one step that read one medium: decoded in one pass.
 pub struct Job {
@@ -45,53 +45,50 @@ pub struct Made {
     pub parcels: Vec<Parcel>,
 }
 
-/// Threads of one worker, for one sampler.
-pub struct Pool {
+/// The thread that decodes for one worker and one sampler. One a worker, so that `run.workers` is the number of
+/// cores the data takes.
+pub struct Hand {
     jobs: Option<Sender<Job>>,
     made: Receiver<Made>,
-    threads: Vec<JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
-impl Pool {
-    /// Starts `count` threads for the sampler at `position`; each wakes the worker through its activator
-    /// when views are ready.
+impl Hand {
+    /// Starts the thread for worker `worker` and the sampler at `position`; it wakes the worker through
+    /// `activator` when views are ready.
     ///
     /// # Errors
     /// If the system refuses a thread.
     pub fn start(
         (layout, position): (&Arc<Layout>, usize),
-        count: usize,
+        worker: usize,
         sampling: &Arc<Sampling>,
         shared: &Arc<Shared>,
-        activator: impl Fn() -> SyncActivator,
+        activator: SyncActivator,
     ) -> Result<Self, StageError> {
-        let (jobs, jobs_rx) = bounded::<Job>(count * QUEUED_PER_THREAD);
-        let (made_tx, made) = bounded(count * QUEUED_PER_THREAD);
-        let mut threads = Vec::new();
-        for number in 0..count {
-            let work = Work {
-                layout: Arc::clone(layout),
-                position,
-                sampling: Arc::clone(sampling),
-                shared: Arc::clone(shared),
-                decoder: decoder(),
-            };
-            let (jobs, made, activator) = (jobs_rx.clone(), made_tx.clone(), activator());
-            let shared = Arc::clone(shared);
-            let body = move || {
-                let work = AssertUnwindSafe(|| work.run(&jobs, &made, &activator));
-                if catch_unwind(work).is_err() {
-                    // Without this the worker would wait for ever for what this thread had in hand.
-                    let message = "a decoding thread panicked; this is a bug".to_owned();
-                    shared.fail(StageError { stage: "decode".to_owned(), message, code: 101 });
-                }
-            };
-            threads.push(threads::spawn(&format!("decode-{number}"), body)?);
-        }
-        Ok(Self { jobs: Some(jobs), made, threads })
+        let (jobs_tx, jobs) = bounded::<Job>(QUEUED);
+        let (made_tx, made) = bounded(QUEUED);
+        let work = Work {
+            layout: Arc::clone(layout),
+            position,
+            sampling: Arc::clone(sampling),
+            shared: Arc::clone(shared),
+            decoder: decoder(),
+        };
+        let shared = Arc::clone(shared);
+        let body = move || {
+            let work = AssertUnwindSafe(|| work.run(&jobs, &made_tx, &activator));
+            if catch_unwind(work).is_err() {
+                // Without this the worker would wait for ever for what this thread had in hand.
+                let message = "a decoding thread panicked; this is a bug".to_owned();
+                shared.fail(StageError { stage: "decode".to_owned(), message, code: 101 });
+            }
+        };
+        let thread = threads::spawn(&format!("decode-{worker}"), body)?;
+        Ok(Self { jobs: Some(jobs_tx), made, thread: Some(thread) })
     }
 
-    /// Queues a job; gives it back if all threads have enough to do.
+    /// Queues a job; gives it back if there is enough to do.
     pub fn submit(&self, job: Job) -> Option<Job> {
         match self.jobs.as_ref()?.try_send(job) {
             Ok(()) => None,
@@ -105,12 +102,12 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for Hand {
     fn drop(&mut self) {
-        // Closing both ends first lets every thread leave whatever it waits for.
+        // Closing both ends first lets the thread leave whatever it waits for.
         self.jobs = None;
         self.made = crossbeam_channel::never();
-        for thread in self.threads.drain(..) {
+        if let Some(thread) = self.thread.take() {
             // A panic in it was already reported by the hook, and noted by `Work::run`.
             let _ = thread.join();
         }

@@ -6,7 +6,7 @@ use reelflow_api::stage::Stage;
 use super::{Drawing, Frame, Look, Parameters, Shape, carried};
 use crate::config::plan::Plan;
 use crate::edge::threads;
-use crate::engine::decode::QUEUED_PER_THREAD;
+use crate::engine::decode::QUEUED;
 
 /// The pipeline with what the engine puts in between.
 #[must_use]
@@ -139,9 +139,9 @@ impl Sketch {
 /// Decoding has threads of its own, so that a slow file does not hold up its worker.
 fn decoding(sampler: &str) -> Shape {
     let lines = vec![
-        "1 thread a worker".to_owned(),
-        format!("{QUEUED_PER_THREAD} places, {QUEUED_PER_THREAD} samples"),
-        "waiting at each".to_owned(),
+        "1 thread a worker,".to_owned(),
+        "augments as it decodes".to_owned(),
+        format!("{QUEUED} jobs, {QUEUED} results"),
     ];
     engine(format!("decode {sampler}"), "decode", "only wanted frames", lines)
 }
