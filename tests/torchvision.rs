@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
 use reelflow::api::bank::{BankInit, BankSettings};
 use reelflow::api::item::{Batch, SegmentId, SlotInfo, View};
@@ -13,6 +12,9 @@ use reelflow::api::rng::Key;
 use reelflow::api::spec::Table;
 use reelflow::api::stage::{Sink, SinkContext, Stage};
 use reelflow::bank::sealed::{Block, Blocks, to_safetensors};
+
+#[path = "support/python.rs"]
+mod python;
 
 const SHAPE: [usize; 4] = [3, 8, 32, 32];
 const VIEWS: [&str; 3] = ["anchor", "positive", "negative"];
@@ -64,30 +66,11 @@ fn torchvision_loads_our_weights_strictly_and_computes_our_features() {
         let features = reelflow::train::embedder(&parts, 1, "cpu", true).unwrap().embed(&clips).unwrap();
         let [c, t, h, w] = SHAPE;
         let example = Blocks::from([
-            ("clip".to_owned(), Block::f32(&[2, c, t, h, w], &clips.pixels)),
+            ("clip".to_owned(), Block::f32(&[2, c, t, h, w], clips.pixels.f32())),
             ("features".to_owned(), Block::f32(&[2, features[0].len()], &features.concat())),
         ]);
         let path = dir.path().join(format!("{encoder}.io.safetensors"));
         std::fs::write(path, to_safetensors(encoder, &example).unwrap()).unwrap();
     }
-    let python = std::env::var("REELFLOW_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/torchvision_names.py");
-    let output = match Command::new(&python).arg(script).arg(dir.path()).output() {
-        Ok(output) => output,
-        Err(error) => return skipped(&format!("`{python}` does not start: {error}")),
-    };
-    let said = String::from_utf8_lossy(&output.stdout);
-    match output.status.code() {
-        Some(0) => println!("{said}"),
-        Some(77) => skipped(said.trim()),
-        _ => panic!("{said}{}", String::from_utf8_lossy(&output.stderr)),
-    }
-}
-
-fn skipped(why: &str) {
-    // Past the capture of the test harness, so that nobody takes it for a pass.
-    use std::io::Write;
-    let line =
-        format!("SKIPPED torchvision comparison: {why}; set REELFLOW_PYTHON to a Python with torchvision\n");
-    drop(std::io::stderr().write_all(line.as_bytes()));
+    python::run("torchvision_names.py", dir.path(), "torch and torchvision");
 }

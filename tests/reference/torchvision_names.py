@@ -7,9 +7,7 @@ FOLDER holds, for each of r3d_18 and r2plus1d_18, `NAME.safetensors` (exported w
 `cargo test --test torchvision` writes them. Needs torch and torchvision; exits 77 without them.
 """
 
-import json
 import pathlib
-import struct
 import sys
 
 try:
@@ -19,20 +17,9 @@ except ImportError as error:
     print(f"skipped: {error}")
     sys.exit(77)
 
+from tensors import read
+
 TOLERANCE = 1e-4
-DTYPES = {"F32": torch.float32, "I64": torch.int64}
-
-
-def read(path):
-    """Tensors of a safetensors file: 8 bytes of header length, JSON header, data."""
-    raw = path.read_bytes()
-    (length,) = struct.unpack("<Q", raw[:8])
-    tensors = {}
-    for name, about in json.loads(raw[8 : 8 + length]).items():
-        start, end = (8 + length + offset for offset in about["data_offsets"])
-        flat = torch.frombuffer(bytearray(raw[start:end]), dtype=DTYPES[about["dtype"]])
-        tensors[name] = flat.reshape(about["shape"])
-    return tensors
 
 
 def compare(folder, name):
