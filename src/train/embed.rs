@@ -128,3 +128,34 @@ pub(super) fn guarded<T>(stage: &str, work: impl FnOnce() -> T) -> Result<T, Sta
         StageError::failed(stage, format!("libtorch gave up: {first}{help}"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use reelflow_api::pixels::Pixels;
+
+    use super::*;
+
+    fn values(view: &View) -> Vec<f32> {
+        let tensor = to_tensor(view, Device::Cpu).unwrap();
+        assert_eq!(tensor.size(), [1, 3, 1, 1, 1]);
+        Vec::<f32>::try_from(tensor.flatten(0, -1)).unwrap()
+    }
+
+    #[test]
+    fn every_type_arrives_as_f32_and_bytes_are_normalised() {
+        let view = |pixels| View { name: "clip".into(), shape: [3, 1, 1, 1], pixels, normalize: None };
+        assert_eq!(values(&view(vec![0.5, -1.0, 2.0].into())), [0.5, -1.0, 2.0]);
+        let mut half = Pixels::zeroed(Dtype::Bf16, 3);
+        half.bits_mut().copy_from_slice(&[0x3F00, 0xBF80, 0x4000]);
+        assert_eq!(values(&view(half)), [0.5, -1.0, 2.0]);
+        let mut bytes = Pixels::zeroed(Dtype::U8, 3);
+        bytes.bytes_mut().copy_from_slice(&[51, 0, 255]);
+        assert_eq!(values(&view(bytes.clone())), [0.2, 0.0, 1.0]);
+        let normalize = Some(([0.1, 0.5, 0.0], [0.1, 0.5, 2.0]));
+        let found = values(&View { normalize, ..view(bytes) });
+        assert!(
+            found.iter().zip([1.0, -1.0, 0.5]).all(|(found, wanted)| (found - wanted).abs() < 1e-6),
+            "{found:?}"
+        );
+    }
+}

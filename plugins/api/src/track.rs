@@ -185,7 +185,7 @@ mod tests {
             offset: u64::from(i) * 900,
             size: 880,
             shows: i,
-            is_key: i % 12 == 0,
+            is_key: i.is_multiple_of(12),
             is_disposable: false,
         };
         let units: Vec<Unit> = (0..240).map(unit).collect();

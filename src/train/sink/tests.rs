@@ -102,7 +102,7 @@ fn a_step_that_is_no_number_changes_nothing_and_is_counted() {
     sink.consume(&batch(0)).unwrap();
     let before = sink.save().unwrap();
     let mut bad = batch(1);
-    bad.views[0].pixels[7] = f32::NAN;
+    bad.views[0].pixels.f32_mut()[7] = f32::NAN;
     assert_eq!(scalar_after(&mut sink, &bad, "skipped"), 1.0);
     let after = sink.save().unwrap();
     for (name, bytes) in before.iter().filter(|(name, _)| name.ends_with(".safetensors")) {
