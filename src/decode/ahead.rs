@@ -50,7 +50,7 @@ mod tests {
             is_disposable: false,
         };
         let units: Vec<Unit> = (0..40).map(unit).collect();
-        let track = Track::new("".into(), &units).unwrap();
+        let track = Track::new("".into(), true, &units).unwrap();
         assert_eq!(bytes(&track, [23, 12, 14].into_iter()), Some((1000, 2990)));
         assert_eq!(bytes(&track, [39].into_iter()), Some((3000, 3990)));
         assert_eq!(bytes(&track, std::iter::empty()), None);

@@ -68,7 +68,7 @@ mod tests {
                 is_disposable: shows % 10 % 3 != 0,
             }));
         }
-        Track::new("".into(), &units).unwrap()
+        Track::new("".into(), true, &units).unwrap()
     }
 
     #[track_caller]
@@ -108,7 +108,7 @@ mod tests {
             (5, false, false),
         ];
         let units: Vec<Unit> = units.into_iter().map(|(s, k, d)| unit(s, k, d)).collect();
-        let track = Track::new("".into(), &units).unwrap();
+        let track = Track::new("".into(), true, &units).unwrap();
         let shows = |wanted: &[u32]| -> Vec<Vec<u32>> {
             let found = stretches(&track, wanted).unwrap();
             found.iter().map(|units| units.iter().map(|unit| unit.shows).collect()).collect()

@@ -4,6 +4,7 @@
 //! for each wanted position, or the call fails with a reason.
 
 pub mod ahead;
+pub mod chunk;
 pub mod feed;
 #[cfg(feature = "gst")]
 pub mod gst;

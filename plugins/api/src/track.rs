@@ -37,6 +37,8 @@ struct Group {
 pub struct Track {
     /// Format of the units, in the words of the library that decodes them.
     pub caps: Arc<str>,
+    /// No group needs another: a decoder may jump from any unit to any key unit without being emptied.
+    pub has_closed_groups: bool,
     groups: Vec<Group>,
     /// Of each unit: size and whether it is disposable, gap to the unit before it in the file, and step from
     /// the position after the one that unit shows. Seven bits a byte, the lowest first.
@@ -46,8 +48,8 @@ pub struct Track {
 impl Track {
     /// Writes the units down. `None` if the first is no key unit, or the keys' positions do not increase.
     #[must_use]
-    pub fn new(caps: Arc<str>, units: &[Unit]) -> Option<Self> {
-        let mut track = Self { caps, groups: Vec::new(), written: Vec::new() };
+    pub fn new(caps: Arc<str>, has_closed_groups: bool, units: &[Unit]) -> Option<Self> {
+        let mut track = Self { caps, has_closed_groups, groups: Vec::new(), written: Vec::new() };
         let (mut end, mut next) = (0u64, 0u32);
         for unit in units {
             if unit.is_key {
@@ -164,7 +166,7 @@ mod tests {
     fn what_is_written_is_what_is_read() {
         for seed in 0..50 {
             let units = units(seed);
-            let track = Track::new("caps".into(), &units).unwrap();
+            let track = Track::new("caps".into(), true, &units).unwrap();
             let mut back = Vec::new();
             track.read(0..track.groups(), &mut back);
             assert_eq!(back, units);
@@ -189,7 +191,7 @@ mod tests {
             is_disposable: false,
         };
         let units: Vec<Unit> = (0..240).map(unit).collect();
-        let track = Track::new("caps".into(), &units).unwrap();
+        let track = Track::new("caps".into(), true, &units).unwrap();
         let bytes = track.written.len() + track.groups.len() * size_of::<Group>();
         assert!(bytes <= 240 * 6, "{bytes}");
     }
@@ -197,8 +199,8 @@ mod tests {
     #[test]
     fn a_track_begins_with_a_key_and_its_keys_go_forward() {
         let unit = |shows, is_key| Unit { offset: 0, size: 1, shows, is_key, is_disposable: false };
-        assert_eq!(Track::new("".into(), &[unit(0, false)]), None);
-        assert_eq!(Track::new("".into(), &[unit(3, true), unit(3, true)]), None);
-        assert!(Track::new("".into(), &[unit(0, true), unit(3, true), unit(2, false)]).is_some());
+        assert_eq!(Track::new("".into(), true, &[unit(0, false)]), None);
+        assert_eq!(Track::new("".into(), true, &[unit(3, true), unit(3, true)]), None);
+        assert!(Track::new("".into(), true, &[unit(0, true), unit(3, true), unit(2, false)]).is_some());
     }
 }

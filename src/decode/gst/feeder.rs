@@ -5,7 +5,6 @@
 //! jump, so nothing is opened per window or file.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +18,7 @@ use reelflow_api::track::{Track, Unit};
 
 use super::chain::{self, broken, element};
 use super::{errors, picture, tables};
+use crate::decode::chunk::Chunk;
 use crate::decode::feed::{Stretch, stretches};
 use crate::decode::{Failure, Take};
 
@@ -33,6 +33,8 @@ struct Inbox {
     /// Of the pictures from here on.
     meaning: Option<(gst_video::VideoInfo, Colour)>,
     failure: Option<Failure>,
+    /// Its pictures have a form that is not accepted.
+    is_odd_form: bool,
     /// Times that are wanted.
     wanted: Vec<u64>,
     /// Pictures that came since the start.
@@ -49,6 +51,17 @@ pub(super) struct Feeder {
     inbox: Arc<Mutex<Inbox>>,
     /// Time of position 0 of the request at hand.
     base: u64,
+    pictures: Pictures,
+    chunk: Chunk,
+}
+
+/// What pictures a feeder gives.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Pictures {
+    /// As the decoder makes them, if [`picture::accepted`] has their form. Most do, and it saves a hand-over.
+    AsTheyAre,
+    /// Converted.
+    Converted,
 }
 
 impl Feeder {
@@ -56,25 +69,40 @@ impl Feeder {
     ///
     /// # Errors
     /// `no_decoder`, or `corrupt` if the format makes no sense.
-    pub fn open(caps: &Arc<str>) -> Result<Self, Failure> {
+    pub fn open(caps: &Arc<str>, pictures: Pictures) -> Result<Self, Failure> {
         let format = gst::Caps::from_str(caps).map_err(broken)?;
         let inbox: Arc<Mutex<Inbox>> = Arc::default();
         let decoder = gst::Bin::new();
         listen(&decoder, &inbox);
         let decode = tables::decoder(&format)?;
-        // Hands on what is accepted as it is.
-        let convert = element("videoconvert", tables::BASE)?;
-        decoder.add_many([&decode, &convert]).map_err(broken)?;
-        decode.link(&convert).map_err(broken)?;
-        let output = output(&inbox);
+        decoder.add(&decode).map_err(broken)?;
+        let last = match pictures {
+            Pictures::AsTheyAre => decode.clone(),
+            Pictures::Converted => {
+                let convert = element("videoconvert", tables::BASE)?;
+                decoder.add(&convert).map_err(broken)?;
+                decode.link(&convert).map_err(broken)?;
+                convert
+            }
+        };
+        let output = output(&inbox, pictures);
         let input = gst::Pad::builder(gst::PadDirection::Src).name("input").build();
         output.set_active(true).map_err(broken)?;
         input.set_active(true).map_err(broken)?;
         let end = |element: &gst::Element, name| element.static_pad(name).expect("decoders have both pads");
-        end(&convert, "src").link(&output).map_err(|error| broken(format!("{error:?}")))?;
+        end(&last, "src").link(&output).map_err(|error| broken(format!("{error:?}")))?;
         input.link(&end(&decode, "sink")).map_err(|error| broken(format!("{error:?}")))?;
         decoder.set_state(gst::State::Playing).map_err(broken)?;
-        let feeder = Self { caps: Arc::clone(caps), decoder, input, _output: output, inbox, base: TICK };
+        let feeder = Self {
+            caps: Arc::clone(caps),
+            decoder,
+            input,
+            _output: output,
+            inbox,
+            base: TICK,
+            pictures,
+            chunk: Chunk::default(),
+        };
         let segment = gst::FormattedSegment::<gst::ClockTime>::new();
         for event in [
             gst::event::StreamStart::new("units"),
@@ -93,6 +121,11 @@ impl Feeder {
         self.caps == *caps
     }
 
+    /// Whether it failed because its pictures have a form that must be converted.
+    pub fn needs_conversion(&self) -> bool {
+        self.pictures == Pictures::AsTheyAre && self.inbox().is_odd_form
+    }
+
     /// Decodes the stretches and shows `take` the pictures at the positions `wanted`.
     ///
     /// # Errors
@@ -105,6 +138,7 @@ impl Feeder {
         wanted: &[u32],
         take: &mut Take<'_>,
     ) -> Result<u64, Failure> {
+        let has_closed_groups = media.track.as_ref().is_some_and(|track| track.has_closed_groups);
         let request = Request { media, wanted, base: self.base };
         self.base += TICK * (media.times.len() as u64 + 1);
         let before = {
@@ -114,12 +148,16 @@ impl Feeder {
             inbox.made
         };
         let mut shown = vec![false; wanted.len()];
-        for stretch in stretches {
+        for (number, stretch) in stretches.iter().enumerate() {
+            self.chunk.load(file, stretch);
             for (index, unit) in stretch.iter().enumerate() {
                 self.push(file, unit, request.time(unit.shows), index == 0)?;
                 self.look(&request, &mut shown, take)?;
             }
-            // Empties the decoder, which keeps pictures back to put them in order.
+            if number + 1 < stretches.len() && has_closed_groups {
+                // The next key unit pushes out what the decoder keeps back to put pictures in order.
+                continue;
+            }
             if !self.input.push_event(gst::event::SegmentDone::new(gst::ClockTime::ZERO)) {
                 return Err(self.failed());
             }
@@ -135,11 +173,7 @@ impl Feeder {
     }
 
     fn push(&self, file: &File, unit: &Unit, time: u64, is_first: bool) -> Result<(), Failure> {
-        let mut bytes = vec![0; unit.size as usize];
-        file.read_exact_at(&mut bytes, unit.offset).map_err(|error| {
-            Failure::new(SkipReason::Unreadable, format!("cannot be read at byte {}: {error}", unit.offset))
-        })?;
-        let mut buffer = gst::Buffer::from_mut_slice(bytes);
+        let mut buffer = gst::Buffer::from_mut_slice(self.chunk.take(file, unit)?);
         let fields = buffer.get_mut().expect("nobody else has it yet");
         fields.set_pts(gst::ClockTime::from_nseconds(time));
         fields.set_duration(gst::ClockTime::from_nseconds(TICK));
@@ -185,7 +219,7 @@ impl Feeder {
 /// Width and height of the first picture of the file at `path`; `None` if it does not come out.
 pub(super) fn first_size(path: &Path, track: &Track) -> Option<(u32, u32)> {
     let stretches = stretches(track, &[0])?;
-    let feeder = Feeder::open(&track.caps).ok()?;
+    let feeder = Feeder::open(&track.caps, Pictures::Converted).ok()?;
     let file = File::open(path).ok()?;
     feeder.inbox().wanted = vec![feeder.base];
     for (index, unit) in stretches.iter().flatten().enumerate() {
@@ -227,8 +261,12 @@ impl Request<'_> {
 }
 
 /// The end behind the decoder: keeps wanted pictures, drops the others.
-fn output(inbox: &Arc<Mutex<Inbox>>) -> gst::Pad {
-    let accepted = picture::accepted();
+fn output(inbox: &Arc<Mutex<Inbox>>, pictures: Pictures) -> gst::Pad {
+    let accepted = match pictures {
+        // Everything, so that a form that is not accepted can be told from other failures.
+        Pictures::AsTheyAre => gst::Caps::new_any(),
+        Pictures::Converted => picture::accepted(),
+    };
     let template =
         gst::PadTemplate::new("output", gst::PadDirection::Sink, gst::PadPresence::Always, &accepted)
             .expect("a template of these caps can be made");
@@ -248,6 +286,10 @@ fn output(inbox: &Arc<Mutex<Inbox>>) -> gst::Pad {
         .event_function(move |pad, parent, event| {
             if let gst::EventView::Caps(caps) = event.view() {
                 let mut inbox = on_event.lock().unwrap_or_else(PoisonError::into_inner);
+                inbox.is_odd_form = !caps.caps().can_intersect(&picture::accepted());
+                if inbox.is_odd_form {
+                    return false;
+                }
                 let size = chain::size_in(caps.caps()).unwrap_or_default();
                 match chain::check_size(size.0, size.1).and_then(|()| picture::meaning(caps.caps())) {
                     Ok(meaning) => inbox.meaning = Some(meaning),

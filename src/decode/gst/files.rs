@@ -9,7 +9,7 @@ use reelflow_api::item::{Media, Origin};
 use reelflow_api::track::Track;
 
 use super::chain::broken;
-use super::feeder::Feeder;
+use super::feeder::{Feeder, Pictures};
 use super::reader::Reader;
 use crate::decode::feed::stretches;
 use crate::decode::{Decoder, Failure, Take};
@@ -85,7 +85,12 @@ impl FileDecoder {
         let mut feeder = self.feeder(&track.caps)?;
         let open = self.open_file(path, media)?;
         open.last = wanted[wanted.len() - 1];
-        let decoded = feeder.decode(&open.file, media, &stretches, wanted, take)?;
+        let mut decoded = feeder.decode(&open.file, media, &stretches, wanted, take);
+        if decoded.is_err() && feeder.needs_conversion() {
+            feeder = Feeder::open(&track.caps, Pictures::Converted)?;
+            decoded = feeder.decode(&open.file, media, &stretches, wanted, take);
+        }
+        let decoded = decoded?;
         // One that failed is not used again: nobody knows in what state it is.
         if self.feeders.len() == FEEDERS {
             self.feeders.remove(0);
@@ -97,7 +102,7 @@ impl FileDecoder {
     fn feeder(&mut self, caps: &Arc<str>) -> Result<Feeder, Failure> {
         match self.feeders.iter().position(|feeder| feeder.takes(caps)) {
             Some(at) => Ok(self.feeders.remove(at)),
-            None => Feeder::open(caps),
+            None => Feeder::open(caps, Pictures::AsTheyAre),
         }
     }
 

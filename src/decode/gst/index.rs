@@ -31,6 +31,8 @@ struct Seen {
     size: u32,
     /// Temporal layer, and whether no other unit of the layer needs it.
     layer: Option<(u8, bool)>,
+    /// Nothing after it needs what came before it.
+    is_closed: bool,
 }
 
 /// Everything that [`collect`] notes.
@@ -247,6 +249,7 @@ fn collect(
                         offset: locator.lock().unwrap_or_else(PoisonError::into_inner).find(bytes),
                         size: bytes.len() as u32,
                         layer: syntax.layer(bytes),
+                        is_closed: syntax.is_closed(bytes),
                     });
                 }
             }
@@ -323,7 +326,8 @@ fn track(collected: &Collected, times: &[u64]) -> Option<Track> {
             is_disposable: unit.layer.is_some_and(|(layer, is_spare)| is_spare && Some(layer) == highest),
         });
     }
-    Track::new(collected.caps.as_str().into(), &units)
+    let has_closed_groups = seen[start..].iter().filter(|unit| unit.is_key).all(|unit| unit.is_closed);
+    Track::new(collected.caps.as_str().into(), has_closed_groups, &units)
 }
 
 /// Decodes everything once and notes the times that come out. Such media are never sought in.
@@ -392,7 +396,15 @@ mod tests {
     use super::*;
 
     fn unit(time: u64, is_key: bool) -> Seen {
-        Seen { time: Some(time), is_key, is_outside: false, offset: None, size: 0, layer: None }
+        Seen {
+            time: Some(time),
+            is_key,
+            is_outside: false,
+            offset: None,
+            size: 0,
+            layer: None,
+            is_closed: false,
+        }
     }
 
     #[test]

@@ -91,6 +91,21 @@ impl Syntax {
         }
     }
 
+    /// Whether a unit is one after which nothing needs what came before it: an IDR picture.
+    pub fn is_closed(self, unit: &[u8]) -> bool {
+        let (size, is_265) = match self {
+            Self::H264(size) => (size, false),
+            Self::H265(size) => (size, true),
+            Self::Other => return false,
+        };
+        let kind = |head: u8| if is_265 { head >> 1 & 0x3F } else { head & 0x1F };
+        // H.264 table 7-1: slices are 1 to 5, 5 is IDR. H.265 table 7-1: below 32, IDR are 19 and 20.
+        nals(unit, size).filter_map(|nal| nal.first().map(|head| kind(*head))).all(|kind| match is_265 {
+            false => !(1..5).contains(&kind),
+            true => kind >= 32 || kind == 19 || kind == 20,
+        })
+    }
+
     /// The temporal layer of a unit, and whether no other unit of that layer needs it. `None` where it cannot
     /// be told.
     ///
@@ -102,11 +117,8 @@ impl Syntax {
             Self::H265(size) => (size, true),
             Self::Other => return None,
         };
-        let (mut rest, mut found) = (unit, None);
-        while rest.len() > size {
-            let length = rest[..size].iter().fold(0usize, |sum, &byte| sum << 8 | usize::from(byte));
-            let nal = rest.get(size..size.checked_add(length)?)?;
-            rest = &rest[size + length..];
+        let mut found = None;
+        for nal in nals(unit, size) {
             let (layer, is_spare) = match (is_265, nal) {
                 (false, [head, ..]) if matches!(head & 0x1F, 1..=5) => (0, head & 0x60 == 0),
                 (true, [head, second, ..]) if head >> 1 & 0x3F < 32 => {
@@ -120,6 +132,17 @@ impl Syntax {
         }
         found
     }
+}
+
+/// The NAL units of an access unit, each behind its length of `size` bytes; ends early where one is cut short.
+fn nals(unit: &[u8], size: usize) -> impl Iterator<Item = &[u8]> {
+    let mut rest = unit;
+    std::iter::from_fn(move || {
+        let length = rest.get(..size)?.iter().fold(0usize, |sum, &byte| sum << 8 | usize::from(byte));
+        let nal = rest.get(size..size.checked_add(length)?)?;
+        rest = &rest[size + length..];
+        Some(nal)
+    })
 }
 
 #[cfg(test)]
@@ -159,10 +182,15 @@ mod tests {
         assert_eq!(h264.layer(&unit(&[&[0x65, 5, 5]])), Some((0, false)));
         assert_eq!(h264.layer(&unit(&[&[0x06, 5]])), None, "no picture");
         assert_eq!(h264.layer(&[0, 0, 0, 200, 0x01]), None, "cut short");
+        assert!(h264.is_closed(&unit(&[&[0x06, 5], &[0x65, 5, 5]])), "IDR");
+        assert!(!h264.is_closed(&unit(&[&[0x06, 5], &[0x41, 5, 5]])), "a recovery point");
         let h265 = Syntax::H265(4);
         assert_eq!(h265.layer(&unit(&[&[0x00, 0x02, 5]])), Some((2, true)), "TRAIL_N in the second layer");
         assert_eq!(h265.layer(&unit(&[&[0x02, 0x01, 5]])), Some((1, false)), "TRAIL_R");
         assert_eq!(h265.layer(&unit(&[&[0x26, 0x01, 5]])), Some((1, false)), "IDR");
+        assert!(h265.is_closed(&unit(&[&[0x26, 0x01, 5]])));
+        assert!(!h265.is_closed(&unit(&[&[0x2A, 0x01, 5]])), "CRA: pictures before it may follow");
+        assert!(!Syntax::Other.is_closed(&[1]));
         assert_eq!(Syntax::Other.layer(&unit(&[&[0x01, 5, 5]])), None);
     }
 }
