@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use reelflow_api::error::{Skip, StageError};
+use reelflow_api::error::Skip;
 
-use crate::config;
-use crate::edge::signal::Stop;
 use crate::engine::bench::{Options, bench};
 use crate::observe::quarantine::warning;
 
@@ -67,16 +65,9 @@ impl Args {
 /// Runs the command.
 #[must_use]
 pub fn main(args: &Args) -> ExitCode {
-    let plan = match config::load_file(&args.pipeline, &args.settings()) {
-        Ok(plan) => plan,
-        Err(report) => {
-            eprint!("{report}");
-            return ExitCode::from(78);
-        }
-    };
-    let stop = match Stop::on_signals() {
-        Ok(stop) => stop,
-        Err(error) => return fail(&error),
+    let (plan, stop) = match super::ready(&args.pipeline, &args.settings()) {
+        Ok(ready) => ready,
+        Err(code) => return code,
     };
     let options = Options { warmup: args.warmup, decode_only: args.decode_only, stop };
     match bench(plan, &options) {
@@ -90,7 +81,7 @@ pub fn main(args: &Args) -> ExitCode {
             super::say(&measured.to_json().to_string());
             ExitCode::SUCCESS
         }
-        Err(error) => fail(&error),
+        Err(error) => super::fail(&error),
     }
 }
 
@@ -102,9 +93,4 @@ fn warn(skipped: &[Skip]) {
     if skipped.len() > TOLD {
         eprintln!("warning: {} more could not be used", skipped.len() - TOLD);
     }
-}
-
-fn fail(error: &StageError) -> ExitCode {
-    eprintln!("error: {error}");
-    ExitCode::from(error.code)
 }

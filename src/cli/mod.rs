@@ -12,9 +12,14 @@ pub mod run;
 pub mod synth;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use reelflow_api::error::StageError;
+
+use crate::config::{self, Plan};
+use crate::edge::signal::Stop;
 
 /// Learns video representations without labels, as a streaming dataflow.
 #[derive(Debug, Parser)]
@@ -44,6 +49,22 @@ enum Command {
     Synth(synth::Args),
     /// Says whether this machine has what reelflow needs.
     Doctor(doctor::Args),
+}
+
+/// The checked plan of a pipeline file, and the wish to stop as signals tell it; the exit code if there is none.
+fn ready(pipeline: &Path, sets: &[String]) -> Result<(Plan, Stop), ExitCode> {
+    let plan = config::load_file(pipeline, sets).map_err(|report| {
+        eprint!("{report}");
+        ExitCode::from(78)
+    })?;
+    let stop = Stop::on_signals().map_err(|error| fail(&error))?;
+    Ok((plan, stop))
+}
+
+/// Says what ended a command; the exit code it asks for.
+fn fail(error: &StageError) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(error.code)
 }
 
 /// Prints a result line. A reader that has gone away (`| head -1`) has what it wanted: no error.

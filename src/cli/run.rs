@@ -5,10 +5,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use reelflow_api::error::StageError;
-
-use crate::config;
-use crate::edge::signal::Stop;
 use crate::engine::run::{Options, Outcome, run};
 use crate::engine::run_dir::Start;
 
@@ -82,16 +78,9 @@ impl Args {
 /// Runs the command.
 #[must_use]
 pub fn main(args: &Args) -> ExitCode {
-    let plan = match config::load_file(&args.pipeline, &args.settings()) {
-        Ok(plan) => plan,
-        Err(report) => {
-            eprint!("{report}");
-            return ExitCode::from(78);
-        }
-    };
-    let stop = match Stop::on_signals() {
-        Ok(stop) => stop,
-        Err(error) => return fail(&error),
+    let (plan, stop) = match super::ready(&args.pipeline, &args.settings()) {
+        Ok(ready) => ready,
+        Err(code) => return code,
     };
     let options = Options {
         pipeline: args.pipeline.clone(),
@@ -103,7 +92,7 @@ pub fn main(args: &Args) -> ExitCode {
     };
     match run(plan, options) {
         Ok(outcome) => tell(args, &outcome),
-        Err(error) => fail(&error),
+        Err(error) => super::fail(&error),
     }
 }
 
@@ -118,9 +107,4 @@ fn tell(args: &Args, outcome: &Outcome) -> ExitCode {
         super::say(line);
     }
     ExitCode::SUCCESS
-}
-
-fn fail(error: &StageError) -> ExitCode {
-    eprintln!("error: {error}");
-    ExitCode::from(error.code)
 }
