@@ -6,10 +6,10 @@ use reelflow_api::pixels::Dtype;
 use reelflow_api::stage::Parts;
 use tch::{Device, Kind, Tensor};
 
-use super::device;
 use super::network::Network;
 use super::sink::{MANIFEST, QUERY};
 use super::state::{About, FORMAT};
+use super::{device, pretrained};
 use crate::bank::sealed;
 
 /// An encoder that is only used. Batch norm goes by its running statistics, so a clip's features do not
@@ -23,10 +23,11 @@ pub struct Embedder {
 /// The encoder of a checkpoint, from the parts that the `train` sink saved.
 ///
 /// `trained = false` gives the encoder as it was before the first step, with exactly the weights that
-/// run started from. `device` is `cpu`, `cuda`, `cuda:N` or `auto`; `threads` is for the CPU.
+/// run started from; those of a file are read from there once more. `device` is `cpu`, `cuda`, `cuda:N` or `auto`; `threads` is for the CPU.
 ///
 /// # Errors
-/// If a part is missing or damaged (it is named), or the device is not there.
+/// If a part is missing or damaged (it is named), the file of first weights is gone or another, or the device
+/// is not there.
 pub fn embedder(parts: &Parts, threads: usize, device: &str, trained: bool) -> Result<Embedder, StageError> {
     let about: About = sealed::open(MANIFEST, FORMAT, parts)?;
     let device = device::find("eval", device)?;
@@ -36,6 +37,8 @@ pub fn embedder(parts: &Parts, threads: usize, device: &str, trained: bool) -> R
         let bytes =
             parts.get(QUERY).ok_or_else(|| StageError::storage(QUERY, "is missing from the checkpoint"))?;
         network.store.load(QUERY, &sealed::from_safetensors(QUERY, bytes)?)?;
+    } else if let Some(source) = &about.pretrained {
+        pretrained::load_again(&network.store, source)?;
     }
     network.store.freeze();
     Ok(Embedder { network, device, about })

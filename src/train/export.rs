@@ -1,4 +1,4 @@
-//! Writes the trained encoder where other tools find it: safetensors with torchvision's names, and JSON.
+//! Writes the trained encoder where other tools find it: safetensors with the published names, and JSON.
 
 use std::path::{Path, PathBuf};
 
@@ -21,9 +21,7 @@ pub(super) fn write(folder: &Path, trainer: &Trainer) -> Result<PathBuf, StageEr
     let architecture = settings.architecture();
     let about = serde_json::json!({
         "name": settings.name,
-        "width": architecture.width,
-        "blocks": architecture.blocks,
-        "stem": architecture.stem,
+        "architecture": architecture,
         "features": architecture.features(),
         "clip_shape": trainer.clip_shape,
         "clip_layout": "C, T, H, W",

@@ -28,6 +28,8 @@ pub struct Maker<'a> {
     pub init: Init,
     /// The chance of all first weights.
     pub key: Key,
+    /// What the encoder's family says of batch norm.
+    pub norm: NormRule,
 }
 
 impl Maker<'_> {
@@ -42,9 +44,10 @@ impl Maker<'_> {
     }
 }
 
-/// A 3-D convolution without bias.
+/// A 3-D convolution, without bias unless one is added.
 pub struct Conv {
     weight: Tensor,
+    bias: Option<Tensor>,
     stride: [i64; 3],
     padding: [i64; 3],
 }
@@ -72,20 +75,63 @@ impl Conv {
             }
         };
         let shape = [output, input, kernel[0], kernel[1], kernel[2]];
-        Self { weight: make.store.weight(name, &shape, &values), stride, padding: kernel.map(|k| k / 2) }
+        let weight = make.store.weight(name, &shape, &values);
+        Self { weight, bias: None, stride, padding: kernel.map(|k| k / 2) }
     }
 
-    /// `[B, C, T, H, W]` to `[B, C', T', H', W']`.
+    /// With a bias called `NAME.bias`, 0 at first.
+    #[must_use]
+    pub fn with_bias(mut self, make: &mut Maker<'_>, name: &str) -> Self {
+        let channels = self.weight.size()[0];
+        let zeros = vec![0.0; channels as usize];
+        self.bias = Some(make.store.weight(format!("{name}.bias"), &[channels], &zeros));
+        self
+    }
+
+    /// Without padding: for inputs that [`pad_same`] has padded.
+    #[must_use]
+    pub fn unpadded(self) -> Self {
+        Self { padding: [0; 3], ..self }
+    }
+
+    /// `[B, C, T, H, W]` to `[B, C', T', H', W']`. Computed in the kind of `x`: for bf16 the weights are
+    /// rounded on the way, as PyTorch's autocast does, and their gradients come back as f32.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.conv3d(&self.weight, None::<&Tensor>, self.stride, self.padding, [1, 1, 1], 1)
+        let kind = x.kind();
+        let bias = self.bias.as_ref().map(|bias| bias.to_kind(kind));
+        x.conv3d(&self.weight.to_kind(kind), bias.as_ref(), self.stride, self.padding, [1, 1, 1], 1)
     }
 }
 
-/// Share of the newest batch in batch norm's running statistics (PyTorch's default).
-const NORM_MOMENTUM: f64 = 0.1;
+/// TensorFlow's "same" padding with zeros: so much that the result has `ceil(size / stride)` places, half of
+/// it before and the rest, one more where it is odd, behind. `kernel` and `stride`: time, rows, columns.
+pub fn pad_same(x: &Tensor, kernel: [i64; 3], stride: [i64; 3]) -> Tensor {
+    let size = x.size();
+    let mut pads = Vec::with_capacity(6);
+    // libtorch wants the last dimension first.
+    for i in (0..3).rev() {
+        let over = size[i + 2] % stride[i];
+        let pad = (kernel[i] - if over == 0 { stride[i] } else { over }).max(0);
+        pads.extend([pad / 2, pad - pad / 2]);
+    }
+    if pads.iter().all(|&pad| pad == 0) { x.shallow_clone() } else { x.constant_pad_nd(pads) }
+}
 
-/// Added to the variance before the root (PyTorch's default).
-const NORM_EPSILON: f64 = 1e-5;
+/// How a family of networks has its batch norm.
+#[derive(Clone, Copy, Debug)]
+pub struct NormRule {
+    /// Added to the variance before the root.
+    pub epsilon: f64,
+    /// Share of the newest batch in the running statistics.
+    pub momentum: f64,
+}
+
+impl Default for NormRule {
+    /// PyTorch's.
+    fn default() -> Self {
+        Self { epsilon: 1e-5, momentum: 0.1 }
+    }
+}
 
 /// Batch norm over a channel's values of all clips.
 pub struct Norm {
@@ -94,6 +140,7 @@ pub struct Norm {
     mean: Tensor,
     variance: Tensor,
     batches: Tensor,
+    rule: NormRule,
 }
 
 impl Norm {
@@ -110,11 +157,12 @@ impl Norm {
             mean: make.store.buffer(format!("{name}.running_mean"), &[channels], 0.0),
             variance: make.store.buffer(format!("{name}.running_var"), &[channels], 1.0),
             batches: make.store.counter(format!("{name}.num_batches_tracked")),
+            rule: make.norm,
         }
     }
 
     /// In train mode by the statistics of this batch, which also move the running ones; otherwise by the
-    /// running ones.
+    /// running ones. Scale, shift and statistics are f32 whatever the kind of `x`.
     pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         if train {
             drop(self.batches.shallow_clone().g_add_scalar_(1));
@@ -126,8 +174,8 @@ impl Norm {
             Some(&self.mean),
             Some(&self.variance),
             train,
-            NORM_MOMENTUM,
-            NORM_EPSILON,
+            self.rule.momentum,
+            self.rule.epsilon,
             true,
         )
     }

@@ -1,7 +1,8 @@
 //! Owns the networks and learns: batches into a better encoder.
 //!
 //! * `settings` - what a pipeline file says; `sink` - one step after the other; `state` - checkpoints.
-//! * `store`, `layers`, `encoder`, `network` - tensors by name, and the networks made of them.
+//! * `store`, `layers`, `encoder`, `network` - tensors by name, and the networks made of them; `pretrained` -
+//!   first weights from a file.
 //! * `optimizer`, `schedule` - how weights change.
 //! * `embed` - clips into features for evaluation; `export` - weights for other tools.
 //! * `device` - CPU or GPU.
@@ -15,6 +16,7 @@ mod export;
 pub mod layers;
 pub mod network;
 pub mod optimizer;
+pub mod pretrained;
 pub mod schedule;
 pub mod settings;
 pub mod sink;

@@ -2,16 +2,19 @@
 
 use reelflow_api::pretext::{Head, Nets};
 use reelflow_api::rng::Key;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::encoder::{Architecture, Encoder};
-use super::layers::{Linear, Maker, unit_rows};
+use super::layers::{Linear, Maker, NormRule, unit_rows};
 use super::store::Store;
 
 /// An encoder, its heads and all their tensors.
 pub struct Network {
     /// The tensors by name; those of heads start with `heads.`.
     pub store: Store,
+    /// Kind in which the encoder's convolutions are computed: f32, or bf16. Weights, statistics, heads and
+    /// embeddings are f32 in either case.
+    pub compute: Kind,
     encoder: Encoder,
     heads: Vec<HeadNet>,
 }
@@ -31,7 +34,7 @@ impl Network {
     #[must_use]
     pub fn new(architecture: &Architecture, heads: &[Head], key: Key, device: Device) -> Self {
         let mut store = Store::new(device);
-        let mut make = Maker { store: &mut store, init: architecture.init, key };
+        let mut make = Maker { store: &mut store, init: architecture.init, key, norm: NormRule::default() };
         let encoder = Encoder::new(&mut make, architecture);
         let features = architecture.features();
         let heads = heads
@@ -46,12 +49,12 @@ impl Network {
                 HeadNet { name: head.name, hidden, last, unit: head.unit }
             })
             .collect();
-        Self { store, encoder, heads }
+        Self { store, compute: Kind::Float, encoder, heads }
     }
 
     /// `[B, 3, T, H, W]` f32 to `[B, features]`.
     pub fn features(&self, clips: &Tensor, train: bool) -> Tensor {
-        self.encoder.forward(clips, train)
+        self.encoder.forward(&clips.to_kind(self.compute), train)
     }
 
     /// `[B, 3, T, H, W]` f32 to `[B, dim]` of the head called `name`.
@@ -80,6 +83,8 @@ pub struct Pair<'a> {
     pub chance: Key,
     /// How many times the key network was used in this step.
     pub calls: u64,
+    /// Parts of a batch of keys that have batch statistics of their own; divides the batch.
+    pub bn_groups: i64,
 }
 
 impl Nets for Pair<'_> {
@@ -87,17 +92,26 @@ impl Nets for Pair<'_> {
         self.query.embed(head, clips, true)
     }
 
+    /// ShuffleBN (He et al. 2020, "Momentum Contrast", section 3.3): the clips in a random order, cut into
+    /// `bn_groups` parts that go through the network one after the other, and the keys back in the order of
+    /// their clips. The parts stand for the devices of the paper: a key's statistics come from other clips
+    /// than its query's, so they cannot tell which key belongs to which query.
     fn key(&mut self, head: &str, clips: &Tensor) -> Tensor {
-        let (order, back) = shuffle(clips.size()[0], self.chance.part("shuffle_bn").number(self.calls));
+        let count = clips.size()[0];
+        let (order, back) = shuffle(count, self.chance.part("shuffle_bn").number(self.calls));
         self.calls += 1;
         let (order, back) = (order.to_device(clips.device()), back.to_device(clips.device()));
-        tch::no_grad(|| self.key.embed(head, &clips.index_select(0, &order), true).index_select(0, &back))
+        tch::no_grad(|| {
+            let clips = clips.index_select(0, &order);
+            let part = count / self.bn_groups;
+            let keys = |i| self.key.embed(head, &clips.narrow(0, i * part, part), true);
+            let keys: Vec<Tensor> = (0..self.bn_groups).map(keys).collect();
+            Tensor::cat(&keys, 0).index_select(0, &back)
+        })
     }
 }
 
-/// ShuffleBN (He et al. 2020, "Momentum Contrast", section 3.3): a random order of the batch and the way
-/// back. With the batch on one device it changes nothing but rounding; spread over devices it keeps batch
-/// statistics from telling which key belongs to which query.
+/// A random order of `count` places and the way back.
 fn shuffle(count: i64, key: Key) -> (Tensor, Tensor) {
     let mut order: Vec<i64> = (0..count).collect();
     key.rng().shuffle(&mut order);
@@ -112,14 +126,17 @@ fn shuffle(count: i64, key: Key) -> (Tensor, Tensor) {
 mod tests {
     use std::collections::BTreeMap;
 
-    use tch::Kind;
-
     use super::*;
-    use crate::train::encoder::Stem;
+    use crate::train::encoder::resnet::Shape;
+    use crate::train::encoder::{Family, Stem};
     use crate::train::layers::Init;
 
+    fn shaped(split: bool, width: u32, stem: Stem, init: Init) -> Architecture {
+        Architecture { family: Family::Resnet(Shape { split, width, blocks: [1, 1, 2, 1], stem }), init }
+    }
+
     fn small(split: bool, init: Init) -> Architecture {
-        Architecture { split, width: 4, blocks: [1, 1, 2, 1], stem: Stem::Small, init }
+        shaped(split, 4, Stem::Small, init)
     }
 
     fn head() -> Head {
@@ -154,7 +171,7 @@ mod tests {
     #[test]
     fn first_weights_have_the_spread_of_their_rule() {
         let spread = |init| {
-            let architecture = Architecture { width: 32, ..small(false, init) };
+            let architecture = shaped(false, 32, Stem::Small, init);
             let network = Network::new(&architecture, &[], Key::new(1), Device::Cpu);
             let entry = network.store.weights().find(|entry| entry.name == "layer4.0.conv2.0.weight");
             entry.unwrap().tensor.std(false).double_value(&[])
@@ -202,7 +219,7 @@ mod tests {
         let (query, key) = (network(1), network(1));
         let clips = clips(3);
         let straight = query.embed("embedding", &clips, true);
-        let mut pair = Pair { query: &query, key: &key, chance: Key::new(4), calls: 0 };
+        let mut pair = Pair { query: &query, key: &key, chance: Key::new(4), calls: 0, bn_groups: 1 };
         let shuffled = pair.key("embedding", &clips);
         assert!(!shuffled.requires_grad());
         assert!(distance(&straight, &shuffled) < 1e-5);
@@ -211,14 +228,43 @@ mod tests {
     }
 
     #[test]
+    fn groups_of_keys_have_statistics_of_their_own_and_come_back_in_order() {
+        let clips = clips(3).narrow(0, 0, 4);
+        let keys = |bn_groups| {
+            let (query, key) = (network(1), network(1));
+            Pair { query: &query, key: &key, chance: Key::new(4), calls: 0, bn_groups }
+                .key("embedding", &clips)
+        };
+        let (whole, halves) = (keys(1), keys(2));
+        assert!(distance(&whole, &halves) > 1e-3, "the halves' statistics are not the whole's");
+        // By hand, from the order that the step's chance gives.
+        let (order, _) = shuffle(4, Key::new(4).part("shuffle_bn").number(0));
+        let order = Vec::<i64>::try_from(order).unwrap();
+        assert!(order != [0, 1, 2, 3], "an order that is none would prove nothing");
+        for half in order.chunks(2) {
+            let half = Tensor::from_slice(half);
+            let expected = network(1).embed("embedding", &clips.index_select(0, &half), true);
+            assert!(distance(&halves.index_select(0, &half), &expected) < 1e-6);
+        }
+        // The running statistics move once a part.
+        let (query, key) = (network(1), network(1));
+        drop(
+            Pair { query: &query, key: &key, chance: Key::new(4), calls: 0, bn_groups: 2 }
+                .key("embedding", &clips),
+        );
+        assert_eq!(batches(&key), 2);
+    }
+
+    fn batches(network: &Network) -> i64 {
+        let entry = network.store.buffers().find(|entry| entry.name == "stem.1.num_batches_tracked");
+        entry.unwrap().tensor.int64_value(&[])
+    }
+
+    #[test]
     fn each_train_pass_moves_statistics_once_and_using_moves_none() {
         let network = network(1);
-        let count = |network: &Network| {
-            let entry = network.store.buffers().find(|entry| entry.name == "stem.1.num_batches_tracked");
-            entry.unwrap().tensor.int64_value(&[])
-        };
         drop((network.features(&clips(1), true), network.features(&clips(2), true)));
-        assert_eq!(count(&network), 2);
+        assert_eq!(batches(&network), 2);
         let before = network.store.blocks().unwrap();
         drop(network.features(&clips(1), false));
         assert!(network.store.blocks().unwrap() == before);
@@ -228,7 +274,7 @@ mod tests {
     fn both_families_and_all_stems_give_features_of_eight_times_the_width() {
         for split in [false, true] {
             for stem in [Stem::Video, Stem::Small, Stem::Patch] {
-                let architecture = Architecture { stem, ..small(split, Init::Torchvision) };
+                let architecture = shaped(split, 4, stem, Init::Torchvision);
                 let network = Network::new(&architecture, &[], Key::new(1), Device::Cpu);
                 assert_eq!(network.features(&clips(1), false).size(), [5, 32], "{architecture:?}");
             }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::network::HEADS;
 use super::store::{Store, from_block, to_block};
 use crate::bank::sealed::Blocks;
 
@@ -27,6 +28,13 @@ pub struct OptimizerSettings {
     /// Pull towards zero: added to the gradient by SGD, applied beside it by AdamW.
     #[schemars(range(min = 0.0))]
     pub weight_decay: f64,
+    /// Whether the pull also acts on biases and on batch norm's scales and shifts, as the released VTDL has
+    /// it. `false` is the safer choice with large decay: these tensors do not overfit.
+    pub decay_norm_and_bias: bool,
+    /// Learning rate of the heads, as a multiple of the encoder's: above 1 for heads that are new on a loaded
+    /// encoder.
+    #[schemars(range(min = 0.0))]
+    pub head_lr: f64,
     /// SGD: look ahead along the momentum.
     pub nesterov: bool,
     /// AdamW: shares of the old mean and mean square that are kept, each below 1.
@@ -48,6 +56,8 @@ impl Default for OptimizerSettings {
             lr: 0.003,
             momentum: 0.9,
             weight_decay: 1e-4,
+            decay_norm_and_bias: true,
+            head_lr: 1.0,
             nesterov: false,
             betas: [0.9, 0.999],
             epsilon: 1e-8,
@@ -104,8 +114,8 @@ impl Optimizer {
         })
     }
 
-    /// Changes the weights along their gradients, whose length is `grad_norm`, at learning rate `lr`.
-    /// Weights without a gradient stay.
+    /// Changes the weights along their gradients, whose length is `grad_norm`, at learning rate `lr` (times
+    /// `head_lr` for the heads). Weights without a gradient stay.
     pub fn step(&mut self, store: &Store, lr: f64, grad_norm: f64) {
         self.updates += 1;
         // The small number is PyTorch's, in `clip_grad_norm_`.
@@ -118,17 +128,21 @@ impl Optimizer {
                 }
                 let grad = if scale < 1.0 { grad * scale } else { grad };
                 let weight = entry.tensor.shallow_clone();
+                let lr = if entry.name.starts_with(HEADS) { lr * self.settings.head_lr } else { lr };
+                // Convolutions and matrices have more dimensions than what shifts and scales.
+                let decays = self.settings.decay_norm_and_bias || weight.dim() > 1;
+                let decay = if decays { self.settings.weight_decay } else { 0.0 };
                 match self.settings.kind {
-                    OptimizerKind::Sgd => self.sgd(i, weight, grad, lr),
-                    OptimizerKind::Adamw => self.adamw(i, weight, grad, lr),
+                    OptimizerKind::Sgd => self.sgd(i, weight, grad, lr, decay),
+                    OptimizerKind::Adamw => self.adamw(i, weight, grad, lr, decay),
                 }
             }
         });
     }
 
-    fn sgd(&self, i: usize, mut weight: Tensor, grad: Tensor, lr: f64) {
+    fn sgd(&self, i: usize, mut weight: Tensor, grad: Tensor, lr: f64, decay: f64) {
         let settings = &self.settings;
-        let grad = if settings.weight_decay > 0.0 { grad + &weight * settings.weight_decay } else { grad };
+        let grad = if decay > 0.0 { grad + &weight * decay } else { grad };
         let mut direction = self.first[i].shallow_clone();
         // From zeros, the first step gives the gradient itself, as PyTorch does.
         direction *= settings.momentum;
@@ -137,10 +151,10 @@ impl Optimizer {
         weight -= direction * lr;
     }
 
-    fn adamw(&self, i: usize, mut weight: Tensor, grad: Tensor, lr: f64) {
+    fn adamw(&self, i: usize, mut weight: Tensor, grad: Tensor, lr: f64, decay: f64) {
         let settings = &self.settings;
         let [keep, keep_square] = settings.betas;
-        weight *= 1.0 - lr * settings.weight_decay;
+        weight *= 1.0 - lr * decay;
         let (mut mean, mut square) = (self.first[i].shallow_clone(), self.second[i].shallow_clone());
         drop(mean.lerp_(&grad, 1.0 - keep));
         square *= keep_square;
@@ -242,5 +256,29 @@ mod tests {
         Optimizer::new(&settings, &store).step(&store, 1.0, norm);
         let moved = to_block(&weight).unwrap().to_f32(&[2]).unwrap();
         assert!((moved[0] + 0.3).abs() < 1e-6 && (moved[1] + 0.4).abs() < 1e-6, "{moved:?}");
+    }
+
+    #[test]
+    fn heads_have_a_rate_of_their_own_and_shifts_need_not_decay() {
+        let moved = |decay_norm_and_bias| {
+            let mut store = Store::new(Device::Cpu);
+            let names = ["stem.0.weight", "stem.1.bias", "heads.embedding.0.weight"];
+            let weights = names.map(|name| match name {
+                "stem.1.bias" => store.weight(name.to_owned(), &[1], &[1.0]),
+                _ => store.weight(name.to_owned(), &[1, 1], &[1.0]),
+            });
+            let sum: Tensor = weights.iter().map(|weight| weight.sum(Kind::Float)).sum();
+            sum.backward();
+            let settings = OptimizerSettings {
+                weight_decay: 0.5,
+                head_lr: 10.0,
+                decay_norm_and_bias,
+                ..Default::default()
+            };
+            Optimizer::new(&settings, &store).step(&store, 0.01, 1.0);
+            weights.map(|weight| ((1.0 - weight.double_value(&[0; 2][..weight.dim()])) * 1e4).round())
+        };
+        // Gradient 1 and a decay of 0.5 at rate 0.01, ten times that for the head.
+        assert_eq!((moved(true), moved(false)), ([150.0, 150.0, 1500.0], [150.0, 100.0, 1500.0]));
     }
 }

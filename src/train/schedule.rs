@@ -8,14 +8,20 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleSettings {
-    /// `constant`, `cosine` (down to `floor` at the end of the run) or `multi_step`.
+    /// `constant`, `cosine` (down to `floor` at the end of the run), `step` (every so many steps) or
+    /// `multi_step` (at given steps).
     #[serde(rename = "type")]
     pub kind: ScheduleKind,
     /// Steps over which the rate rises linearly to its top.
     pub warmup_steps: u64,
+    /// Share of the top rate from which it rises.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub warmup_from: f64,
+    /// Step: steps after which the rate is multiplied by `gamma`, again and again.
+    pub every: u64,
     /// Multi-step: steps at which the rate is multiplied by `gamma`, increasing.
     pub milestones: Vec<u64>,
-    /// Multi-step: factor at each milestone.
+    /// Step, multi-step: factor each time.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub gamma: f64,
     /// Cosine: share of the top rate at the end.
@@ -25,7 +31,15 @@ pub struct ScheduleSettings {
 
 impl Default for ScheduleSettings {
     fn default() -> Self {
-        Self { kind: ScheduleKind::Constant, warmup_steps: 0, milestones: Vec::new(), gamma: 0.1, floor: 0.0 }
+        Self {
+            kind: ScheduleKind::Constant,
+            warmup_steps: 0,
+            warmup_from: 0.0,
+            every: 0,
+            milestones: Vec::new(),
+            gamma: 0.1,
+            floor: 0.0,
+        }
     }
 }
 
@@ -37,6 +51,8 @@ pub enum ScheduleKind {
     Constant,
     /// Half a cosine from the top rate to `floor` (Loshchilov and Hutter 2017, without restarts).
     Cosine,
+    /// Down by `gamma` every so many steps.
+    Step,
     /// Down by `gamma` at each milestone.
     MultiStep,
 }
@@ -48,6 +64,12 @@ impl ScheduleSettings {
         let mut found = Vec::new();
         if !self.milestones.is_sorted_by(|a, b| a < b) {
             found.push(Invalid::new("schedule.milestones", "steps must increase"));
+        }
+        if self.kind == ScheduleKind::Step && self.every == 0 {
+            found.push(
+                Invalid::new("schedule.every", "a step schedule needs a number of steps")
+                    .help("add `every = 1000`, or choose `constant`"),
+            );
         }
         if self.kind == ScheduleKind::MultiStep && self.milestones.is_empty() {
             found.push(
@@ -62,7 +84,8 @@ impl ScheduleSettings {
     #[must_use]
     pub fn share(&self, step: u64, steps: u64) -> f64 {
         if step < self.warmup_steps {
-            return (step + 1) as f64 / self.warmup_steps as f64;
+            let done = (step + 1) as f64 / self.warmup_steps as f64;
+            return self.warmup_from + (1.0 - self.warmup_from) * done;
         }
         match self.kind {
             ScheduleKind::Constant => 1.0,
@@ -71,6 +94,8 @@ impl ScheduleSettings {
                 let done = ((step - self.warmup_steps) as f64 / length).min(1.0);
                 self.floor + (1.0 - self.floor) * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
             }
+            // Without a number of steps, which `check` refuses, it stays at the top.
+            ScheduleKind::Step => self.gamma.powi(step.checked_div(self.every).unwrap_or(0) as i32),
             ScheduleKind::MultiStep => {
                 let passed = self.milestones.iter().filter(|&&milestone| step >= milestone).count();
                 self.gamma.powi(passed as i32)
@@ -104,6 +129,21 @@ mod tests {
             ScheduleSettings { kind: ScheduleKind::MultiStep, milestones: vec![2, 4], ..Default::default() };
         assert_eq!(shares(&schedule, 4), [1.0, 1.0, 0.1, 0.1, 0.01]);
         assert_eq!(shares(&ScheduleSettings::default(), 2), [1.0; 3]);
+    }
+
+    #[test]
+    fn step_falls_again_and_again_and_warm_up_may_start_above_0() {
+        let schedule = ScheduleSettings {
+            kind: ScheduleKind::Step,
+            every: 3,
+            gamma: 0.5,
+            warmup_steps: 2,
+            warmup_from: 0.2,
+            ..Default::default()
+        };
+        assert_eq!(shares(&schedule, 6), [0.6, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25]);
+        let endless = ScheduleSettings { every: 0, ..schedule };
+        assert_eq!(endless.check()[0].path, "schedule.every");
     }
 
     #[test]

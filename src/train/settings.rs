@@ -44,18 +44,80 @@ pub struct TrainSettings {
     #[serde(default = "momentum")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub momentum: f64,
+    /// `constant`, as the released VTDL, or `cosine`: from `momentum` up to 1 at the end of the run, as in
+    /// SlowFast.
+    #[serde(default)]
+    pub momentum_schedule: MomentumSchedule,
+    /// Parts of a batch whose gradients are added up before the weights change: a fraction of the memory at
+    /// the price of time. Divides the batch. Batch norm sees each part by itself, so with batch norm this is
+    /// not quite the whole batch at once; without, it is, up to rounding.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub accumulate: u32,
+    /// ShuffleBN: parts of a batch of keys, in random order, that batch norm sees each by itself. On the one
+    /// device there is, 1, as the released VTDL, changes nothing; 2 and more keep batch statistics from telling
+    /// which key belongs to which query. Divides the batch (its parts, with `accumulate`).
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub bn_groups: u32,
+    /// What the encoder is computed in: `f32`, or `bf16`, which is faster where the device has it. Weights,
+    /// statistics, gradients, heads, loss and the bank's keys are f32 in either case.
+    #[serde(default)]
+    pub precision: Precision,
     /// Steps between exports of the encoder to `exported/` in the run's folder; 0: only at the end.
     #[serde(default)]
     pub export_every: u64,
     /// Steps in a row with a loss or gradient that is no number before the run ends. Such a step changes
-    /// no weight and is counted as `skipped`.
+    /// no weight, statistic or bank, and is counted as `skipped`.
     #[serde(default = "nonfinite_max")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub nonfinite_max: u32,
 }
 
+/// How the key network's momentum moves.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MomentumSchedule {
+    /// The same at every step.
+    #[default]
+    Constant,
+    /// Half a cosine up to 1 at the end of the run.
+    Cosine,
+}
+
+/// What convolutions are computed in.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits with the range of 32.
+    Bf16,
+}
+
+impl TrainSettings {
+    /// The key network's momentum at `step` (from 0) of a run of `steps`.
+    ///
+    /// Cosine: `1 - (1 - m) (cos(π step / steps) + 1) / 2` (SlowFast, `slowfast/models/contrastive.py`).
+    #[must_use]
+    pub fn momentum_at(&self, step: u64, steps: u64) -> f64 {
+        match self.momentum_schedule {
+            MomentumSchedule::Constant => self.momentum,
+            MomentumSchedule::Cosine => {
+                let done = (step as f64 / steps.max(1) as f64).min(1.0);
+                1.0 - (1.0 - self.momentum) * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
+            }
+        }
+    }
+}
+
 fn momentum() -> f64 {
     0.999
+}
+
+fn one() -> u32 {
+    1
 }
 
 fn nonfinite_max() -> u32 {
@@ -200,6 +262,25 @@ mod tests {
         assert!(problems("encoder = { name = \"r3d\" }")[0].contains("missing parameter `pretext`"));
         assert!(problems("encoder = { name = \"r3d\" }\npretext = \"vtdl\"")[0].contains("expected a table"));
         assert!(problems("encoder = { name = \"r3d\" }\npretext = {}")[0].contains("has no `type`"));
+    }
+
+    #[test]
+    fn momentum_rises_from_its_start_to_1() {
+        let text = "encoder = { name = \"r3d\" }\nmomentum = 0.9\nmomentum_schedule = \"cosine\"";
+        let mut settings: TrainSettings = toml::from_str(text).unwrap();
+        let at = |settings: &TrainSettings| {
+            [0, 5, 10, 11].map(|step| (settings.momentum_at(step, 10) * 1e9).round() / 1e9)
+        };
+        assert_eq!(at(&settings), [0.9, 0.95, 1.0, 1.0]);
+        settings.momentum_schedule = MomentumSchedule::Constant;
+        assert_eq!(at(&settings), [0.9; 4]);
+    }
+
+    #[test]
+    fn a_file_of_weights_must_be_there() {
+        let text = "encoder = { name = \"i3d\", weights = \"nowhere/i3d.safetensors\" }
+             pretext = { type = \"vtdl\", bank = \"keys\" }";
+        assert!(problems(text)[0].contains("no file `nowhere/i3d.safetensors`"), "{:?}", problems(text));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The `train` sink: takes batches in order and makes one step of learning of each.
 //!
-//! Order of a step (METHODS 1.1): loss from bank rows of earlier steps, keys into the bank, gradient,
-//! optimiser, momentum network.
+//! Order of a step: loss from bank rows of earlier steps, gradient, keys into the bank, optimiser, momentum
+//! network. The released VTDL has the keys before the gradient (METHODS 1.1); since no loss sees keys of its
+//! own step, nothing differs but this: a step whose gradient is no number leaves no keys behind.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use reelflow_api::error::StageError;
 use reelflow_api::item::Batch;
-use reelflow_api::pretext::{BankRows, Pretext, Step, StepLoss};
+use reelflow_api::pretext::{BankRows, Pretext, Step};
 use reelflow_api::rng::Key;
 use reelflow_api::stage::{Parts, Scalars, Sink, SinkContext, SinkPlan};
 use tch::{Device, Kind, Tensor};
@@ -17,8 +18,9 @@ use tch::{Device, Kind, Tensor};
 use super::embed::{guarded, to_tensor};
 use super::network::{Network, Pair};
 use super::optimizer::Optimizer;
+use super::pretrained::{self, Source};
 use super::schedule::ScheduleKind;
-use super::settings::TrainSettings;
+use super::settings::{MomentumSchedule, Precision, TrainSettings};
 use super::{device, export};
 use crate::bank::{Bank, sealed};
 
@@ -69,6 +71,8 @@ pub struct Trainer {
     pub(super) clip_shape: [usize; 4],
     /// The chance the first weights were drawn from.
     pub(super) first_weights: Key,
+    /// The file that the encoder's first weights came from instead.
+    pub(super) pretrained: Option<Source>,
     pub(super) next_step: u64,
     pub(super) skipped: u64,
     pub(super) skipped_in_a_row: u32,
@@ -76,6 +80,16 @@ pub struct Trainer {
     chance: Key,
     steps: Option<u64>,
     export_dir: PathBuf,
+}
+
+/// What came of the forward and backward passes of a step; gradients are in the query network.
+struct Pass {
+    /// Mean over the batch; no number if a part's loss was none, and then there is no gradient to use.
+    loss: f64,
+    /// Bank id and `[B, dim]` keys in the order of the batch.
+    keys: Vec<(String, Tensor)>,
+    /// The task's numbers, each the mean over the parts of the batch.
+    scalars: Scalars,
 }
 
 impl Trainer {
@@ -90,9 +104,7 @@ impl Trainer {
     ) -> Result<Self, StageError> {
         let refused = |message: String| StageError::refused(&context.id, message);
         let clip_shape = clip_shape(&context, task.as_ref())?;
-        if settings.schedule.kind == ScheduleKind::Cosine && context.steps.is_none() {
-            return Err(refused("a cosine schedule needs an end; set `steps` in `[run]`".to_owned()));
-        }
+        check_fit(settings, &context, clip_shape).map_err(refused)?;
         let heads = task.heads();
         let mut banks = BTreeMap::new();
         for id in task.banks() {
@@ -114,9 +126,18 @@ impl Trainer {
         tch::set_num_threads(context.threads.max(1) as i32);
         let first_weights = context.key.part("first_weights");
         let architecture = settings.encoder.architecture();
-        let query = Network::new(&architecture, &heads, first_weights, device);
-        let key = Network::new(&architecture, &heads, first_weights, device);
+        let mut query = Network::new(&architecture, &heads, first_weights, device);
+        let mut key = Network::new(&architecture, &heads, first_weights, device);
+        let file = settings.encoder.weights.as_deref();
+        let pretrained = file.map(|file| pretrained::load(&query.store, file)).transpose()?;
+        key.store.copy_from(&query.store);
         key.store.freeze();
+        for network in [&mut query, &mut key] {
+            network.compute = match settings.precision {
+                Precision::F32 => Kind::Float,
+                Precision::Bf16 => Kind::BFloat16,
+            };
+        }
         Ok(Self {
             optimizer: Optimizer::new(&settings.optimizer, &query.store),
             id: context.id,
@@ -127,6 +148,7 @@ impl Trainer {
             banks,
             clip_shape,
             first_weights,
+            pretrained,
             next_step: 0,
             skipped: 0,
             skipped_in_a_row: 0,
@@ -139,30 +161,25 @@ impl Trainer {
 
     fn learn(&mut self, batch: &Batch) -> Result<Scalars, StageError> {
         let step = batch.step;
-        let share = self.settings.schedule.share(step, self.steps.unwrap_or(u64::MAX));
-        let lr = self.settings.optimizer.lr * share;
+        let steps = self.steps.unwrap_or(u64::MAX);
+        let lr = self.settings.optimizer.lr * self.settings.schedule.share(step, steps);
         // A forward pass moves batch statistics, and one bad value would stay in them for ever.
         let buffers = (self.query.store.copy_of_buffers(), self.key.store.copy_of_buffers());
         let ids: Vec<i64> = batch.slots.iter().map(|slot| slot.segment.0 as i64).collect();
-        let StepLoss { loss, keys, scalars } = self.forward(batch, &ids)?;
-        let value = loss.double_value(&[]);
-        let mut norm = f64::NAN;
-        if value.is_finite() {
+        let Pass { loss, keys, scalars } = self.pass(batch, &ids)?;
+        let norm = if loss.is_finite() { Optimizer::grad_norm(&self.query.store) } else { f64::NAN };
+        if norm.is_finite() {
             for (id, keys) in &keys {
                 self.remember(step, id, &ids, keys)?;
             }
         }
-        // From here on the owners of the rows work beside the gradient.
+        // From here on the owners of the rows work beside the optimiser.
         for bank in self.banks.values_mut() {
             bank.prefetch(step + 1)?;
         }
-        if value.is_finite() {
-            guarded(&self.id, || loss.backward())?;
-            norm = Optimizer::grad_norm(&self.query.store);
-        }
         if norm.is_finite() {
             self.optimizer.step(&self.query.store, lr, norm);
-            self.key.store.follow(&self.query.store, self.settings.momentum);
+            self.key.store.follow(&self.query.store, self.settings.momentum_at(step, steps));
             self.skipped_in_a_row = 0;
         } else {
             self.query.store.set_buffers(&buffers.0);
@@ -176,18 +193,46 @@ impl Trainer {
                 &self.id,
                 format!(
                     "loss or gradient was no finite number in {} steps in a row, up to step {step} (loss \
-                     {value}); lower `optimizer.lr`, set `optimizer.clip_norm`, or look at the pixels with `preview`",
+                     {loss}); lower `optimizer.lr`, set `optimizer.clip_norm`, or look at the pixels with `preview`",
                     self.skipped_in_a_row
                 ),
             ));
         }
-        let mut all = vec![("loss", value), ("lr", lr)];
+        let mut all = vec![("loss", loss), ("lr", lr)];
         all.extend(scalars);
         all.extend([("grad_norm", norm), ("skipped", self.skipped as f64)]);
         Ok(all)
     }
 
-    fn forward(&mut self, batch: &Batch, ids: &[i64]) -> Result<StepLoss, StageError> {
+    /// Forward and backward, in as many parts as `accumulate` says. Ends early at a loss that is no number.
+    fn pass(&mut self, batch: &Batch, ids: &[i64]) -> Result<Pass, StageError> {
+        let views = self.views(batch)?;
+        let banks = self.bank_rows(batch.step)?;
+        let ids = Tensor::from_slice(ids).to_device(self.device);
+        let parts = i64::from(self.settings.accumulate);
+        let clips = ids.size()[0] / parts;
+        let chance = self.chance.number(batch.step);
+        let bn_groups = i64::from(self.settings.bn_groups);
+        let mut pair = Pair { query: &self.query, key: &self.key, chance, calls: 0, bn_groups };
+        let mut pass = Pass { loss: 0.0, keys: Vec::new(), scalars: Vec::new() };
+        for part in 0..parts {
+            let cut = |whole: &Tensor| whole.narrow(0, part * clips, clips);
+            let views = views.iter().map(|(name, view)| (name.clone(), cut(view))).collect();
+            let ids = cut(&ids);
+            let step = Step { step: batch.step, views: &views, ids: &ids, banks: &banks, key: chance };
+            let found = guarded(&self.id, || self.task.loss(&mut pair, &step))??;
+            let value = found.loss.double_value(&[]);
+            pass.loss += value / parts as f64;
+            if !value.is_finite() {
+                break;
+            }
+            guarded(&self.id, || (found.loss / parts).backward())?;
+            pass.add(found.keys, found.scalars, parts);
+        }
+        Ok(pass)
+    }
+
+    fn views(&self, batch: &Batch) -> Result<BTreeMap<String, Tensor>, StageError> {
         let mut views = BTreeMap::new();
         for name in self.task.views() {
             let view = batch
@@ -195,20 +240,20 @@ impl Trainer {
                 .ok_or_else(|| StageError::refused(&self.id, format!("the batch has no view `{name}`")))?;
             views.insert(name, to_tensor(view, self.device)?);
         }
+        Ok(views)
+    }
+
+    fn bank_rows(&mut self, step: u64) -> Result<BTreeMap<String, BankRows>, StageError> {
         let mut banks = BTreeMap::new();
         for (id, bank) in &mut self.banks {
-            let rows = bank.read(batch.step)?;
+            let rows = bank.read(step)?;
             let shape = [rows.ids.len() as i64, i64::from(bank.settings().dim)];
             let values = Tensor::from_slice(&rows.values).reshape(shape).to_device(self.device);
             let row_ids = Tensor::from_slice(&rows.ids).to_device(self.device);
             bank.give_back(rows);
             banks.insert(id.clone(), BankRows { rows: values, ids: row_ids });
         }
-        let ids = Tensor::from_slice(ids).to_device(self.device);
-        let chance = self.chance.number(batch.step);
-        let step = Step { step: batch.step, views: &views, ids: &ids, banks: &banks, key: chance };
-        let mut pair = Pair { query: &self.query, key: &self.key, chance, calls: 0 };
-        guarded(&self.id, || self.task.loss(&mut pair, &step))?
+        Ok(banks)
     }
 
     fn remember(&mut self, step: u64, id: &str, ids: &[i64], keys: &Tensor) -> Result<(), StageError> {
@@ -222,6 +267,24 @@ impl Trainer {
         let mut values = vec![0f32; keys.numel()];
         keys.copy_data(&mut values, keys.numel());
         bank.push(step, ids, &values)
+    }
+}
+
+impl Pass {
+    /// Takes what one of `parts` parts gave.
+    fn add(&mut self, keys: Vec<(String, Tensor)>, scalars: Scalars, parts: i64) {
+        let share = 1.0 / parts as f64;
+        if self.keys.is_empty() && self.scalars.is_empty() {
+            self.keys = keys;
+            self.scalars = scalars.into_iter().map(|(name, value)| (name, value * share)).collect();
+            return;
+        }
+        for ((_, all), (_, more)) in self.keys.iter_mut().zip(keys) {
+            *all = Tensor::cat(&[&*all, &more], 0);
+        }
+        for ((_, all), (_, more)) in self.scalars.iter_mut().zip(scalars) {
+            *all += more * share;
+        }
     }
 }
 
@@ -257,6 +320,36 @@ impl Sink for Trainer {
     }
 }
 
+/// What settings ask of the run, the batch and its clips.
+fn check_fit(
+    settings: &TrainSettings,
+    context: &SinkContext,
+    [_, frames, rows, columns]: [usize; 4],
+) -> Result<(), String> {
+    let needs_end = [
+        (settings.schedule.kind == ScheduleKind::Cosine, "schedule"),
+        (settings.momentum_schedule == MomentumSchedule::Cosine, "momentum_schedule"),
+    ];
+    if let Some((_, name)) = needs_end.iter().find(|(cosine, _)| *cosine && context.steps.is_none()) {
+        return Err(format!("a cosine `{name}` needs an end; set `steps` in `[run]`"));
+    }
+    let (parts, groups) = (settings.accumulate, settings.bn_groups);
+    if !context.batch_size.is_multiple_of(parts.saturating_mul(groups)) {
+        let size = context.batch_size;
+        return Err(format!(
+            "a batch of {size} cannot be cut into `accumulate` x `bn_groups` = {parts} x {groups} equal parts"
+        ));
+    }
+    let (least_frames, least_side) = settings.encoder.architecture().least_clip();
+    if frames < least_frames || rows.min(columns) < least_side {
+        return Err(format!(
+            "clips of {frames} frames of {rows} x {columns} pixels are too small for this encoder, which needs \
+             {least_frames} frames and {least_side} x {least_side} pixels"
+        ));
+    }
+    Ok(())
+}
+
 /// Names and shapes the views must have: those the task reads, all alike, three channels.
 fn clip_shape(context: &SinkContext, task: &dyn Pretext) -> Result<[usize; 4], StageError> {
     let refused = |message: String| Err(StageError::refused(&context.id, message));
@@ -277,5 +370,7 @@ fn clip_shape(context: &SinkContext, task: &dyn Pretext) -> Result<[usize; 4], S
     }
 }
 
+#[cfg(test)]
+mod oracles;
 #[cfg(test)]
 mod tests;

@@ -7,11 +7,12 @@ use reelflow_api::stage::Parts;
 use serde::{Deserialize, Serialize};
 
 use super::encoder::Architecture;
+use super::pretrained::Source;
 use super::sink::{KEY, MANIFEST, OPTIMIZER, QUERY, Trainer};
 use crate::bank::sealed;
 
 /// Layout of the trainer's files; raise it when they change.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What the manifest of a trainer says. No floating-point numbers: see [`sealed::seal`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -33,6 +34,8 @@ pub struct About {
     pub clip_shape: [usize; 4],
     /// The chance the first weights were drawn from.
     pub first_weights: Key,
+    /// The file that the encoder's first weights came from instead.
+    pub pretrained: Option<Source>,
     /// `sgd` or `adamw`.
     pub optimizer: String,
     /// Ids of the banks.
@@ -103,6 +106,7 @@ impl Trainer {
         self.skipped = saved.skipped;
         self.skipped_in_a_row = saved.skipped_in_a_row;
         self.first_weights = saved.first_weights;
+        self.pretrained = saved.pretrained;
         Ok(())
     }
 
@@ -116,6 +120,7 @@ impl Trainer {
             heads: heads_of(&self.task.heads()),
             clip_shape: self.clip_shape,
             first_weights: self.first_weights,
+            pretrained: self.pretrained.clone(),
             optimizer: format!("{:?}", self.settings.optimizer.kind).to_lowercase(),
             banks: self.banks.keys().cloned().collect(),
         }

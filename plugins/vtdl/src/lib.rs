@@ -45,6 +45,11 @@ pub struct Vtdl {
     /// Whether another moment of the same video is a negative. Without it this is MoCo with VTDL's views.
     #[serde(default = "yes")]
     pub temporal_negative: bool,
+    /// Weight of a triplet loss of margin 1 on the distances of positive and negative, beside the main loss.
+    /// The released code computes it and throws it away: 0.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1000.0))]
+    pub margin_weight: f64,
     /// Name of the anchor view, seen by the query network.
     #[serde(default = "anchor")]
     pub anchor: String,
@@ -90,6 +95,12 @@ impl Settings for Vtdl {
                 "negative",
                 format!("`{}` cannot be both anchor and negative", self.negative),
             )];
+        }
+        if self.margin_weight > 0.0 && !self.temporal_negative {
+            return vec![
+                Invalid::new("margin_weight", "a triplet needs the negative")
+                    .help("set `temporal_negative = true`, or leave this out"),
+            ];
         }
         Vec::new()
     }

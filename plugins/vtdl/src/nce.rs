@@ -41,6 +41,13 @@ pub fn info_nce(
     Nce { loss, logits }
 }
 
+/// `max(0, |q - k| - |q - n| + 1)`, mean over the batch (VTDL, `src/train_temporal_dis.py`). `key` gets no
+/// gradient. The small number is PyTorch's, which keeps the gradient finite where two are equal.
+#[must_use]
+pub fn margin_loss(query: &Tensor, key: &Tensor, negative: &Tensor) -> Tensor {
+    Tensor::triplet_margin_loss(query, &key.detach(), negative, 1.0, 2.0, 1e-6, false, Reduction::Mean)
+}
+
 /// One step of VTDL: anchor and negative through the query network, one after the other; the positive
 /// through the key network; the keys go to the bank.
 ///
@@ -85,7 +92,12 @@ pub(crate) fn loss(
         }
         scalars
     });
-    Ok(StepLoss { loss: nce.loss, keys: vec![(settings.bank.clone(), key.detach())], scalars })
+    let margin = negative.as_ref().filter(|_| settings.margin_weight > 0.0);
+    let loss = match margin.map(|negative| margin_loss(&query, &key, negative)) {
+        Some(margin) => nce.loss + margin * settings.margin_weight,
+        None => nce.loss,
+    };
+    Ok(StepLoss { loss, keys: vec![(settings.bank.clone(), key.detach())], scalars })
 }
 
 #[cfg(test)]

@@ -4,18 +4,19 @@ use std::path::Path;
 
 use reelflow_api::bank::BankSettings;
 use reelflow_api::item::{SegmentId, SlotInfo, View};
+use reelflow_api::pretext::StepLoss;
 use reelflow_api::spec::Table;
 
 use super::*;
 use crate::train::{Embedder, embedder};
 
-const BATCH: usize = 4;
-const SHAPE: [usize; 4] = [3, 4, 16, 16];
+pub(super) const BATCH: usize = 4;
+pub(super) const SHAPE: [usize; 4] = [3, 4, 16, 16];
 const SMALL: &str = "encoder = { name = \"r3d\", width = 4 }\n\
     pretext = { type = \"vtdl\", bank = \"keys\", dim = 16 }\n\
     optimizer = { lr = 0.05 }";
 
-fn plan(text: &str) -> Box<dyn SinkPlan> {
+pub(super) fn plan(text: &str) -> Box<dyn SinkPlan> {
     let entries = toml::de::DeTable::parse(text).unwrap().into_inner();
     let table = Table { path: "sinks.train".to_owned(), span: 0..text.len(), entries };
     let built = (crate::train::settings::SPEC.build)(&table);
@@ -23,7 +24,7 @@ fn plan(text: &str) -> Box<dyn SinkPlan> {
     plan
 }
 
-fn context(dir: &Path, rows: u32) -> SinkContext {
+pub(super) fn context(dir: &Path, rows: u32) -> SinkContext {
     let bank = BankSettings { dim: 16, rows, shards: 2, staleness: 1, init: Default::default() };
     SinkContext {
         id: "train".to_owned(),
@@ -38,7 +39,7 @@ fn context(dir: &Path, rows: u32) -> SinkContext {
     }
 }
 
-fn batch(step: u64) -> Batch {
+pub(super) fn batch(step: u64) -> Batch {
     let slot = |slot: usize| SlotInfo {
         slot: slot as u32,
         attempt: 0,
@@ -58,11 +59,11 @@ fn batch(step: u64) -> Batch {
     }
 }
 
-fn loss(scalars: &Scalars) -> f64 {
+pub(super) fn loss(scalars: &Scalars) -> f64 {
     scalar(scalars, "loss")
 }
 
-fn scalar(scalars: &Scalars, name: &str) -> f64 {
+pub(super) fn scalar(scalars: &Scalars, name: &str) -> f64 {
     scalars.iter().find(|(found, _)| *found == name).unwrap().1
 }
 
@@ -89,6 +90,162 @@ fn a_resumed_run_equals_the_uninterrupted_one_bit_for_bit() {
         assert!(whole.save().unwrap() == second.save().unwrap(), "{optimizer}");
         assert_eq!(whole.finish().unwrap(), second.finish().unwrap());
     }
+}
+
+fn trainer(text: &str, task: Arc<dyn Pretext>, dir: &Path) -> Trainer {
+    let mut table: toml::Table = toml::from_str(text).unwrap();
+    table.remove("pretext");
+    let settings: TrainSettings = table.try_into().unwrap();
+    Trainer::open(&settings, &task, context(dir, 10)).unwrap()
+}
+
+fn vtdl() -> Arc<dyn Pretext> {
+    let text = "bank = \"keys\"\ndim = 16";
+    let entries = toml::de::DeTable::parse(text).unwrap().into_inner();
+    let table = Table { path: "pretext".to_owned(), span: 0..text.len(), entries };
+    let Ok(task) = (crate::pretext::find("vtdl").unwrap().build)(&table) else { panic!("{text}") };
+    task.into()
+}
+
+/// VTDL whose gradient at step 1 is no number, though the loss is one.
+struct Kink(Arc<dyn Pretext>);
+
+impl Pretext for Kink {
+    fn views(&self) -> Vec<String> {
+        self.0.views()
+    }
+
+    fn banks(&self) -> Vec<String> {
+        self.0.banks()
+    }
+
+    fn heads(&self) -> Vec<reelflow_api::pretext::Head> {
+        self.0.heads()
+    }
+
+    fn loss(
+        &self,
+        nets: &mut dyn reelflow_api::pretext::Nets,
+        step: &Step<'_>,
+    ) -> Result<StepLoss, StageError> {
+        let mut found = self.0.loss(nets, step)?;
+        if step.step == 1 {
+            // The root of 0: its value is 0, its slope infinite.
+            found.loss = &found.loss + (&found.loss - found.loss.detach()).sqrt();
+        }
+        Ok(found)
+    }
+}
+
+#[test]
+fn a_gradient_that_is_no_number_leaves_no_key_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut trainer = trainer(SMALL, Arc::new(Kink(vtdl())), dir.path());
+    trainer.consume(&batch(0)).unwrap();
+    let before = trainer.save().unwrap();
+    let skipped = trainer.consume(&batch(1)).unwrap();
+    assert!(loss(&skipped).is_finite() && !scalar(&skipped, "grad_norm").is_finite(), "{skipped:?}");
+    let after = trainer.save().unwrap();
+    for (name, bytes) in before.iter().filter(|(name, _)| name.ends_with(".safetensors")) {
+        assert!(after[name] == *bytes, "{name}");
+    }
+    let next = trainer.consume(&batch(2)).unwrap();
+    assert_eq!((loss(&next).is_finite(), scalar(&next, "skipped")), (true, 1.0));
+}
+
+#[test]
+fn a_bad_part_of_a_batch_takes_the_good_parts_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!("{SMALL}\naccumulate = 2");
+    let mut trainer = trainer(&text, vtdl(), dir.path());
+    trainer.consume(&batch(0)).unwrap();
+    let before = trainer.save().unwrap();
+    let mut bad = batch(1);
+    // In the last clip: the first half of the batch has its gradient by then.
+    *bad.views[0].pixels.f32_mut().last_mut().unwrap() = f32::INFINITY;
+    assert_eq!(scalar(&trainer.consume(&bad).unwrap(), "skipped"), 1.0);
+    let after = trainer.save().unwrap();
+    for (name, bytes) in before.iter().filter(|(name, _)| name.ends_with(".safetensors")) {
+        assert!(after[name] == *bytes, "{name}");
+    }
+    assert_eq!(Optimizer::grad_norm(&trainer.query.store), 0.0, "no gradient waits for the next step");
+}
+
+/// C3D has no batch norm, so the parts of a batch know nothing of each other.
+#[test]
+fn parts_of_a_batch_add_up_to_the_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let step = |accumulate: u32| {
+        let text = format!("encoder = {{ name = \"c3d\" }}\naccumulate = {accumulate}");
+        let mut table: toml::Table = toml::from_str(&text).unwrap();
+        table.insert("optimizer".to_owned(), toml::from_str::<toml::Value>("lr = 1.0").unwrap());
+        let mut context = context(dir.path(), 10);
+        context.views.iter_mut().for_each(|(_, shape)| *shape = [3, 8, 16, 16]);
+        let mut trainer = Trainer::open(&table.try_into().unwrap(), &vtdl(), context).unwrap();
+        let mut batch = batch(0);
+        for view in &mut batch.views {
+            view.shape = [3, 8, 16, 16];
+            view.pixels =
+                view.pixels.f32().iter().chain(view.pixels.f32()).copied().collect::<Vec<_>>().into();
+        }
+        let scalars = trainer.consume(&batch).unwrap();
+        let bank = trainer.banks.get_mut("keys").unwrap().read(1).unwrap();
+        (
+            ["loss", "grad_norm", "pos_sim", "neg_sim"].map(|name| scalar(&scalars, name)),
+            bank.values,
+            bank.ids,
+        )
+    };
+    let (whole, parts) = (step(1), step(2));
+    for (whole, parts) in whole.0.iter().zip(&parts.0) {
+        assert!((whole - parts).abs() <= 1e-4 * whole.abs(), "{whole} is not {parts}");
+    }
+    assert_eq!(whole.2, parts.2);
+    assert!(whole.1.iter().zip(&parts.1).all(|(whole, parts)| (whole - parts).abs() < 1e-5));
+}
+
+#[test]
+fn bf16_is_near_f32_and_keeps_f32_where_it_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |precision: &str| {
+        let text = format!("{SMALL}\nprecision = \"{precision}\"");
+        let mut trainer = trainer(&text, vtdl(), dir.path());
+        let losses: Vec<f64> = (0..3).map(|step| loss(&trainer.consume(&batch(step)).unwrap())).collect();
+        let kinds =
+            trainer.query.store.weights().map(|entry| (entry.tensor.kind(), entry.tensor.grad().kind()));
+        assert!(kinds.into_iter().all(|kinds| kinds == (Kind::Float, Kind::Float)), "{precision}");
+        losses
+    };
+    let (exact, rounded) = (run("f32"), run("bf16"));
+    assert_ne!(exact, rounded);
+    for (exact, rounded) in exact.iter().zip(&rounded) {
+        assert!((exact - rounded).abs() < 0.05 * exact, "{rounded} is far from {exact}");
+    }
+}
+
+#[test]
+fn training_goes_on_from_the_encoder_of_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = trainer(SMALL, vtdl(), dir.path());
+    first.consume(&batch(0)).unwrap();
+    first.finish().unwrap();
+    let path = dir.path().join("exported/encoder.safetensors");
+    let weights = format!("width = 4, weights = {:?}", path.to_str().unwrap());
+    let mut second = trainer(&SMALL.replace("width = 4", &weights), vtdl(), dir.path());
+    let file = sealed::from_safetensors("encoder", &std::fs::read(&path).unwrap()).unwrap();
+    for network in [&second.query, &second.key] {
+        let mut blocks = network.store.blocks().unwrap();
+        blocks.retain(|name, _| !name.starts_with(super::super::network::HEADS));
+        assert!(blocks == file);
+    }
+    second.consume(&batch(0)).unwrap();
+    let parts = second.save().unwrap();
+    let untrained = embedder(&parts, 1, "cpu", false).unwrap();
+    let expected = first.query.features(&to_tensor(&batch(5).views[0], Device::Cpu).unwrap(), false);
+    let expected = Vec::<f32>::try_from(expected.flatten(0, -1)).unwrap();
+    assert_eq!(untrained.embed(&batch(5).views[0]).unwrap().concat(), expected);
+    std::fs::remove_file(&path).unwrap();
+    assert!(embedder(&parts, 1, "cpu", true).is_ok() && embedder(&parts, 1, "cpu", false).is_err());
 }
 
 fn scalar_after(sink: &mut Box<dyn Sink>, batch: &Batch, name: &str) -> f64 {
@@ -195,7 +352,13 @@ fn what_does_not_fit_together_is_refused_before_the_first_step() {
     assert!(error(SMALL, |c| c.views.truncate(2)).contains("view `negative`"));
     assert!(error(SMALL, |c| c.views[0].1[0] = 1).contains("1 channels"));
     let cosine = format!("{SMALL}\nschedule = {{ type = \"cosine\" }}");
-    assert!(error(&cosine, |c| c.steps = None).contains("needs an end"));
+    assert!(error(&cosine, |c| c.steps = None).contains("cosine `schedule` needs an end"));
+    let momentum = format!("{SMALL}\nmomentum_schedule = \"cosine\"");
+    assert!(error(&momentum, |c| c.steps = None).contains("`momentum_schedule` needs an end"));
+    let parts = format!("{SMALL}\naccumulate = 2\nbn_groups = 3");
+    assert!(error(&parts, |_| ()).contains("a batch of 4 cannot be cut"));
+    let large = SMALL.replace("name = \"r3d\", width = 4", "name = \"s3d\"");
+    assert!(error(&large, |_| ()).contains("needs 5 frames and 17 x 17 pixels"));
 }
 
 #[test]

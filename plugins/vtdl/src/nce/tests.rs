@@ -92,6 +92,29 @@ fn a_left_out_row_counts_for_nothing() {
     assert!(masked < loss(&[0.1, 0.9, -0.2], None));
 }
 
+#[test]
+fn the_margin_term_is_0_a_margin_apart_and_spares_the_key() {
+    let query = with_dots(&[1.0], 4).set_requires_grad(true);
+    let (key, far) = (with_dots(&[1.0], 4).set_requires_grad(true), with_dots(&[-1.0], 4));
+    let value = |negative: &Tensor| margin_loss(&query, &key, negative).double_value(&[]);
+    // Distances 0 and 2, then 0 and the square root of 2 - 2 * 0.68 = 0.8.
+    assert!(value(&far) < 1e-6, "{}", value(&far));
+    assert!((value(&with_dots(&[0.68], 4)) - 0.2).abs() < 1e-4);
+    margin_loss(&query, &key, &with_dots(&[0.68], 4)).backward();
+    assert!(query.grad().defined() && !key.grad().defined());
+}
+
+#[test]
+fn the_margin_term_is_added_by_its_weight() {
+    let rows = with_dots(&[0.0, 0.0], 128);
+    let loss = |margin_weight| {
+        let settings = Vtdl { margin_weight, ..vtdl(false) };
+        step_loss(&settings, &rows, &[-1, -1]).loss.double_value(&[])
+    };
+    // Positive and negative are as far from the anchor: the margin is all that is left.
+    assert!((loss(2.0) - loss(0.0) - 2.0).abs() < 1e-2, "{} {}", loss(2.0), loss(0.0));
+}
+
 /// Networks whose embeddings are all nearly the same, as before training.
 struct Untrained(u64);
 
@@ -119,6 +142,7 @@ fn vtdl(same_segment_mask: bool) -> Vtdl {
         hidden: None,
         same_segment_mask,
         temporal_negative: true,
+        margin_weight: 0.0,
         anchor: "anchor".to_owned(),
         positive: "positive".to_owned(),
         negative: "negative".to_owned(),

@@ -1,0 +1,104 @@
+//! What METHODS 1.8 says of a whole step: where gradients go, and the way of the loss.
+
+use reelflow_api::pretext::Nets;
+
+use super::tests::{SHAPE, batch, context, loss, plan};
+use super::*;
+use crate::train::encoder::EncoderSettings;
+
+const ROWS: u32 = 64;
+
+/// Clips of noise with a faint colour of their own; the positive is the anchor's copy.
+fn faint(step: u64) -> Batch {
+    let mut batch = batch(step);
+    let [c, t, h, w] = SHAPE;
+    for view in &mut batch.views {
+        let mut rng = Key::new(step).part(&view.name).part("colour").rng();
+        for channel in view.pixels.f32_mut().chunks_mut(t * h * w) {
+            let colour = 0.2 * rng.normal() as f32;
+            channel.iter_mut().for_each(|x| *x += colour);
+        }
+    }
+    assert_eq!(c, 3);
+    batch.views[1].pixels = batch.views[0].pixels.clone();
+    batch
+}
+
+#[test]
+fn the_loss_starts_at_ln_2_climbs_to_ln_k_plus_2_and_falls() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "encoder = { name = \"r3d\", width = 4 }
+        pretext = { type = \"vtdl\", bank = \"keys\" }
+        optimizer = { lr = 0.03 }
+        momentum = 0.9
+        schedule = { warmup_steps = 40 }";
+    let mut context = context(dir.path(), ROWS);
+    context.banks.get_mut("keys").unwrap().dim = 128;
+    let mut sink = plan(text).open(context).unwrap();
+    let curve: Vec<f64> = (0..200).map(|step| loss(&sink.consume(&faint(step)).unwrap())).collect();
+    println!("{curve:.2?}");
+    let full = ROWS as usize / 4;
+    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+    let (start, top, end) = (curve[0], mean(&curve[full..full + 4]), mean(&curve[180..]));
+    println!("{start} {top} {end}");
+    assert!((start - 2f64.ln()).abs() < 0.15, "starts at {start}");
+    assert!((top - f64::from(ROWS + 2).ln()).abs() < 0.3, "climbs to {top}");
+    assert!(end < top - 1.0, "falls to {end} only");
+}
+
+/// A pair of networks of which the query network's `stopped`-th use passes no gradient on.
+struct Stopped<'a> {
+    pair: Pair<'a>,
+    uses: u32,
+    stopped: u32,
+}
+
+impl Nets for Stopped<'_> {
+    fn query(&mut self, head: &str, clips: &Tensor) -> Tensor {
+        let found = self.pair.query(head, clips);
+        self.uses += 1;
+        if self.uses == self.stopped { found.detach() } else { found }
+    }
+
+    fn key(&mut self, head: &str, clips: &Tensor) -> Tensor {
+        self.pair.key(head, clips)
+    }
+}
+
+#[test]
+fn the_query_network_learns_through_anchor_and_negative_and_nothing_else_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = crate::pretext::find("vtdl").unwrap();
+    let text = "bank = \"keys\"\ndim = 16";
+    let table = reelflow_api::spec::Table {
+        path: "pretext".to_owned(),
+        span: 0..text.len(),
+        entries: toml::de::DeTable::parse(text).unwrap().into_inner(),
+    };
+    let Ok(task) = (task.build)(&table) else { panic!("{text} must build") };
+    let encoder: EncoderSettings = toml::from_str("name = \"r3d\"\nwidth = 4").unwrap();
+    let views: BTreeMap<String, Tensor> = batch(0)
+        .views
+        .iter()
+        .map(|view| (view.name.to_string(), to_tensor(view, Device::Cpu).unwrap()))
+        .collect();
+    let mut bank = Bank::open("keys", &context(dir.path(), 10).banks["keys"], Key::new(1)).unwrap();
+    let rows = bank.read(0).unwrap();
+    for stopped in [0, 1, 2] {
+        let network =
+            |seed| Network::new(&encoder.architecture(), &task.heads(), Key::new(seed), Device::Cpu);
+        // The key network is not frozen here: that no gradient comes is the step's doing.
+        let (query, key) = (network(1), network(1));
+        let values = Tensor::from_slice(&rows.values).reshape([10, 16]).set_requires_grad(true);
+        let ids = Tensor::from_slice(&rows.ids);
+        let banks = BTreeMap::from([("keys".to_owned(), BankRows { rows: values.shallow_clone(), ids })]);
+        let ids = Tensor::from_slice(&[1i64, 2, 3, 4]);
+        let step = Step { step: 0, views: &views, ids: &ids, banks: &banks, key: Key::new(2) };
+        let pair = Pair { query: &query, key: &key, chance: Key::new(3), calls: 0, bn_groups: 1 };
+        let found = task.loss(&mut Stopped { pair, uses: 0, stopped }, &step).unwrap();
+        found.loss.backward();
+        assert!(Optimizer::grad_norm(&query.store) > 0.0, "without use {stopped}");
+        assert!(key.store.weights().all(|entry| !entry.tensor.grad().defined()), "key network");
+        assert!(!values.grad().defined() && !found.keys[0].1.requires_grad(), "bank and keys");
+    }
+}
