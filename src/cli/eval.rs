@@ -1,4 +1,5 @@
-//! `reelflow eval`: what an encoder knows, by nearest neighbours and retrieval over labelled clips.
+//! `reelflow eval`: what an encoder knows, by nearest neighbours, a linear probe and retrieval over
+//! labelled clips.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

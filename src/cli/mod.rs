@@ -41,7 +41,7 @@ enum Command {
     Graph(graph::Args),
     /// Lists stages and their parameters.
     Inspect(inspect::Args),
-    /// Measures an encoder over labelled clips: nearest neighbours and retrieval.
+    /// Measures an encoder over labelled clips: nearest neighbours, linear probe, retrieval.
     #[cfg(feature = "torch")]
     Eval(eval::Args),
     /// Makes a small labelled corpus whose classes only time tells apart.

@@ -47,6 +47,8 @@ pub struct LabelledSet {
     pub group: Vec<usize>,
     /// Length of a vector.
     pub dim: usize,
+    /// `[segments, dim]`, means over the clips of each segment, neither centred nor scaled.
+    pub features: Vec<f32>,
     /// `[segments, dim]`, each row of unit length, or zero.
     pub vectors: Vec<f32>,
     /// Indices of the segments that search.
@@ -80,6 +82,7 @@ impl LabelledSet {
             ),
             _ => (all.clone().collect(), all.collect()),
         };
+        let features = vectors.clone();
         if options.centre {
             // Each set by its own mean, as CoCLR does; with one set there is one mean.
             subtract_mean(&mut vectors, dim, &gallery);
@@ -89,7 +92,8 @@ impl LabelledSet {
         }
         vectors.chunks_exact_mut(dim).for_each(unit_length);
         let left_out = total - segments.len();
-        let set = Self { protocol, classes, class, group, dim, vectors, queries, gallery, left_out };
+        let set =
+            Self { protocol, classes, class, group, dim, features, vectors, queries, gallery, left_out };
         set.check(&segments)?;
         Ok(set)
     }

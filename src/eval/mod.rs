@@ -1,17 +1,23 @@
-//! Measures what an encoder knows: nearest neighbours and retrieval over labelled clips.
+//! Measures what an encoder knows: nearest neighbours, a linear probe and retrieval over labelled clips.
 //!
 //! ```text
 //! embeddings of clips ─▶ one a segment ─▶ who may find whom ─▶ ranking ─▶ votes (kNN), hits (retrieval)
 //!                        [labelled]       [labelled]           [neighbours] [knn]      [retrieval]
+//!                                                └─▶ linear classifier on frozen features
+//!                                                    [folds] [probe] [logistic]
 //! ```
 //!
-//! Nothing is trained here, so the figures say what the embeddings hold by themselves.
+//! Nothing of the encoder is trained here, so the figures say what the embeddings hold.
 
 #[cfg(feature = "torch")]
 pub mod embed;
+pub mod figures;
+pub mod folds;
 pub mod knn;
 pub mod labelled;
+pub mod logistic;
 pub mod neighbours;
+pub mod probe;
 #[cfg(feature = "torch")]
 pub mod recipe;
 pub mod report;
@@ -22,6 +28,7 @@ use std::sync::Arc;
 use reelflow_api::error::StageError;
 use reelflow_api::item::Segment;
 
+pub use figures::Figures;
 pub use knn::Voting;
 pub use labelled::Protocol;
 pub use report::{Report, side_by_side};
@@ -46,12 +53,14 @@ pub struct EvalOptions {
     pub centre: bool,
     /// The k of hit@k, increasing.
     pub ranks: Vec<usize>,
+    /// Whether a linear classifier is fitted as well.
+    pub probe: bool,
 }
 
 impl Default for EvalOptions {
     fn default() -> Self {
         let ranks = vec![1, 5, 10, 20, 50];
-        Self { protocol: None, voting: Voting::DINO, centre: false, ranks }
+        Self { protocol: None, voting: Voting::DINO, centre: false, ranks, probe: true }
     }
 }
 
@@ -72,7 +81,8 @@ pub fn evaluate(items: &[Embedded], options: &EvalOptions) -> Result<Report, Sta
             near.iter().map(vote).collect()
         })
         .collect();
-    Ok(Report::new(&set, &found, options))
+    let probed = if options.probe { Some(probe::probe(&set)?) } else { None };
+    Ok(Report::new(&set, &found, probed, options))
 }
 
 #[cfg(test)]

@@ -73,6 +73,7 @@ mod tests {
             class: (0..segments).map(|index| index % 2).collect(),
             group: (0..segments).map(|index| index / 3).collect(),
             dim,
+            features: Vec::new(),
             vectors,
             queries: (0..segments).collect(),
             gallery: (0..segments).collect(),

@@ -6,8 +6,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::EvalOptions;
+use super::figures::{Figures, share};
 use super::knn::{Vote, Voting, classify};
 use super::labelled::{LabelledSet, Protocol};
+use super::probe::Probed;
 use super::retrieval::{chance, first_hit, hit_share};
 
 /// Figures of one encoder. Shares are 0 to 1.
@@ -25,20 +27,27 @@ pub struct Report {
     pub candidates: f64,
     /// Segments without a label, or outside the splits.
     pub left_out: usize,
-    /// Share of queries whose class was voted for.
-    pub accuracy: f64,
-    /// 95 % interval of the accuracy (Wilson): another draw of as many queries is likely to fall there.
-    pub accuracy_interval: (f64, f64),
-    /// Mean over the classes of the share of their queries that are right.
-    pub balanced_accuracy: f64,
+    /// How the neighbours' votes did.
+    #[serde(flatten)]
+    pub knn: Figures,
+    /// How a linear classifier on frozen features did, if it was asked for.
+    pub probe: Option<Probe>,
     /// One in the number of classes.
     pub chance: f64,
     /// Accuracy of always answering the class most frequent among those that can be found.
     pub majority: f64,
     /// hit@k.
     pub hits: Vec<Hit>,
-    /// Every class.
-    pub by_class: Vec<ClassFigures>,
+}
+
+/// How a linear classifier on frozen features did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Probe {
+    /// How often it was right.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// The penalty of every classifier that was fitted; see [`Probed`].
+    pub strengths: Vec<f64>,
 }
 
 /// hit@k: a segment of the right class is among the k nearest.
@@ -52,38 +61,19 @@ pub struct Hit {
     pub chance: f64,
 }
 
-/// Figures of one class.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ClassFigures {
-    /// Its name.
-    pub name: String,
-    /// Queries of the class.
-    pub queries: usize,
-    /// Those that were voted for.
-    pub right: usize,
-}
-
 impl Report {
-    /// Figures from the neighbours `found` of each query, nearest first.
+    /// Figures from the neighbours `found` of each query, nearest first, and what the probe said.
     #[must_use]
-    pub fn new(set: &LabelledSet, found: &[Vec<Vote>], options: &EvalOptions) -> Self {
-        let mut by_class: Vec<ClassFigures> = set
-            .classes
-            .iter()
-            .map(|name| ClassFigures { name: name.to_string(), queries: 0, right: 0 })
-            .collect();
-        for (query, near) in set.queries.iter().zip(found) {
-            let class = set.class[*query];
-            by_class[class].queries += 1;
-            if classify(near, set.classes.len(), options.voting) == Some(class) {
-                by_class[class].right += 1;
-            }
-        }
+    pub fn new(
+        set: &LabelledSet,
+        found: &[Vec<Vote>],
+        probed: Option<Probed>,
+        options: &EvalOptions,
+    ) -> Self {
         let queries = set.queries.len();
-        let right: usize = by_class.iter().map(|class| class.right).sum();
-        let seen: Vec<_> = by_class.iter().filter(|class| class.queries > 0).collect();
-        let recalls: f64 = seen.iter().map(|class| share(class.right, class.queries)).sum();
         let census = Census::new(set);
+        let knn =
+            Figures::new(set, found.iter().map(|near| classify(near, set.classes.len(), options.voting)));
         let first_hits: Vec<_> =
             set.queries.iter().zip(found).map(|(query, near)| first_hit(near, set.class[*query])).collect();
         let hit =
@@ -95,13 +85,14 @@ impl Report {
             queries,
             candidates: census.candidates(set),
             left_out: set.left_out,
-            accuracy: share(right, queries),
-            accuracy_interval: wilson(right, queries),
-            balanced_accuracy: recalls / seen.len().max(1) as f64,
+            majority: share(knn.by_class[census.most_frequent()].queries, queries),
+            knn,
+            probe: probed.map(|probed| Probe {
+                figures: Figures::new(set, probed.classes.iter().map(|class| Some(*class))),
+                strengths: probed.strengths,
+            }),
             chance: 1.0 / set.classes.len().max(1) as f64,
-            majority: share(by_class[census.most_frequent()].queries, queries),
             hits: options.ranks.iter().map(hit).collect(),
-            by_class,
         }
     }
 
@@ -118,11 +109,16 @@ impl Report {
             0 => String::new(),
             count => format!("; {count} left out (no label or no split)"),
         };
+        let probe = match (&self.probe, self.protocol) {
+            (None, _) => String::new(),
+            (_, Protocol::Split) => "; linear probe fitted to `train`".to_owned(),
+            (Some(probe), _) => format!("; linear probe in {} folds by group", probe.strengths.len()),
+        };
         format!(
-            "{} queries among {:.0} segments of {} classes, protocol {}, {voting}{}{left_out}",
+            "{} queries among {:.0} segments of {} classes, protocol {}, {voting}{}{probe}{left_out}",
             self.queries,
             self.candidates,
-            self.by_class.len(),
+            self.knn.by_class.len(),
             self.protocol.as_str(),
             if self.centre { ", mean subtracted" } else { "" },
         )
@@ -139,31 +135,72 @@ impl Report {
 #[must_use]
 pub fn side_by_side(columns: &[(&str, &Report)]) -> String {
     let Some((_, first)) = columns.first() else { return String::new() };
-    let mut rows: Vec<Vec<String>> = vec![vec![String::new(), "guessing".to_owned()]];
-    let mut row = |name: String, guess: String, of: &dyn Fn(&Report) -> String| {
-        let figures = columns.iter().map(|(_, report)| of(report));
-        rows.push([name, guess].into_iter().chain(figures).collect());
-    };
-    row("kNN accuracy".into(), percent(first.majority), &|report| percent(report.accuracy));
-    row("  95 % interval".into(), String::new(), &|report| {
-        let (low, high) = report.accuracy_interval;
-        format!("{:.0}-{:.0} %", low * 100.0, high * 100.0)
-    });
-    row("balanced accuracy".into(), percent(first.chance), &|report| percent(report.balanced_accuracy));
-    for (index, hit) in first.hits.iter().enumerate() {
-        let figure = |report: &Report| report.hits.get(index).map_or(String::new(), |hit| percent(hit.share));
-        row(format!("hit@{}", hit.k), percent(hit.chance), &figure);
-    }
-    for (index, class) in first.by_class.iter().enumerate() {
-        row(format!("  {} ({})", class.name, class.queries), String::new(), &|report| {
-            report
-                .by_class
-                .get(index)
-                .map_or(String::new(), |class| percent(share(class.right, class.queries)))
+    let mut table = Table { columns, rows: vec![vec![String::new(), "guessing".to_owned()]] };
+    table.rows[0].extend(columns.iter().map(|(name, _)| (*name).to_owned()));
+    table.classifier(["kNN accuracy", "kNN balanced"], first, &|report| Some(&report.knn));
+    if first.probe.is_some() {
+        table.classifier(["probe accuracy", "probe balanced"], first, &|report| {
+            report.probe.as_ref().map(|probe| &probe.figures)
         });
     }
-    rows[0].extend(columns.iter().map(|(name, _)| (*name).to_owned()));
-    format!("{}\n\n{}", first.heading(), aligned(&rows))
+    for (index, hit) in first.hits.iter().enumerate() {
+        table.row(format!("hit@{}", hit.k), percent(hit.chance), &|report| {
+            report.hits.get(index).map_or(String::new(), |hit| percent(hit.share))
+        });
+    }
+    let what = if first.probe.is_some() { "of each class: kNN / probe" } else { "of each class: kNN" };
+    table.row(what.to_owned(), String::new(), &|_| String::new());
+    for (index, class) in first.knn.by_class.iter().enumerate() {
+        table.row(format!("  {} ({})", class.name, class.queries), String::new(), &|report| {
+            let right = |figures: &Figures| {
+                figures.by_class.get(index).map_or(0.0, |class| 100.0 * share(class.right, class.queries))
+            };
+            match &report.probe {
+                Some(probe) => format!("{:.0} / {:.0} %", right(&report.knn), right(&probe.figures)),
+                None => format!("{:.0} %", right(&report.knn)),
+            }
+        });
+    }
+    format!("{}\n\n{}", first.heading(), aligned(&table.rows))
+}
+
+/// Rows of cells under construction.
+struct Table<'a> {
+    columns: &'a [(&'a str, &'a Report)],
+    rows: Vec<Vec<String>>,
+}
+
+impl Table<'_> {
+    fn row(&mut self, name: String, guess: String, of: &dyn Fn(&Report) -> String) {
+        let figures = self.columns.iter().map(|(_, report)| of(report));
+        self.rows.push([name, guess].into_iter().chain(figures).collect());
+    }
+
+    /// Plain and balanced accuracy, each above its interval.
+    fn classifier(
+        &mut self,
+        names: [&str; 2],
+        first: &Report,
+        figures: &dyn Fn(&Report) -> Option<&Figures>,
+    ) {
+        let shown =
+            |of: &dyn Fn(&Figures) -> String, report: &Report| figures(report).map_or(String::new(), of);
+        let [plain, balanced] = names.map(str::to_owned);
+        self.row(plain, percent(first.majority), &|report| shown(&|it| percent(it.accuracy), report));
+        self.interval(&|report| shown(&|it| interval(it.accuracy_interval), report));
+        self.row(balanced, percent(first.chance), &|report| {
+            shown(&|it| percent(it.balanced_accuracy), report)
+        });
+        self.interval(&|report| shown(&|it| interval(it.balanced_interval), report));
+    }
+
+    fn interval(&mut self, of: &dyn Fn(&Report) -> String) {
+        self.row("  95 % interval".to_owned(), String::new(), of);
+    }
+}
+
+fn interval((low, high): (f64, f64)) -> String {
+    format!("{:.0}-{:.0} %", low * 100.0, high * 100.0)
 }
 
 /// First column to the left, the others to the right.
@@ -233,38 +270,13 @@ impl Census {
     }
 }
 
-fn share(part: usize, whole: usize) -> f64 {
-    part as f64 / whole.max(1) as f64
-}
-
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
-}
-
-/// Wilson's score interval at 95 % (z = 1.96).
-fn wilson(right: usize, all: usize) -> (f64, f64) {
-    if all == 0 {
-        return (0.0, 1.0);
-    }
-    const Z: f64 = 1.959_964;
-    let (n, p) = (all as f64, share(right, all));
-    let middle = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
-    let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-    ((middle - half).max(0.0), (middle + half).min(1.0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// At one half it is `1/2 -+ z / (2 sqrt(n + z^2))`: for 20 queries 0.5 -+ 0.20070.
-    #[test]
-    fn the_interval_is_wilsons() {
-        let (low, high) = wilson(10, 20);
-        assert!((low - 0.299_298).abs() < 1e-5 && (high - 0.700_702).abs() < 1e-5, "{low} {high}");
-        assert_eq!(wilson(0, 0), (0.0, 1.0));
-        assert!(wilson(0, 10).0 < 1e-9 && wilson(0, 10).1 < 0.3);
-    }
 
     #[test]
     fn columns_line_up() {

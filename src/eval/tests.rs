@@ -52,7 +52,7 @@ fn segment(number: u64, label: Name, group: Name, split: Name) -> Arc<Segment> {
 }
 
 fn plain(k: usize) -> EvalOptions {
-    EvalOptions { voting: Voting::Plain { k }, ranks: vec![1, 2, 3], ..EvalOptions::default() }
+    EvalOptions { voting: Voting::Plain { k }, ranks: vec![1, 2, 3], probe: false, ..EvalOptions::default() }
 }
 
 /// Accuracy and hit@1, 2, 3 in percent, k = 1.
@@ -60,7 +60,7 @@ fn plain(k: usize) -> EvalOptions {
 fn check(text: &str, expected: [f64; 4]) {
     let report = evaluate(&items(text), &plain(1)).unwrap();
     let hits: Vec<f64> = report.hits.iter().map(|hit| hit.share * 100.0).collect();
-    assert_eq!([report.accuracy * 100.0, hits[0], hits[1], hits[2]], expected, "{report:?}");
+    assert_eq!([report.knn.accuracy * 100.0, hits[0], hits[1], hits[2]], expected, "{report:?}");
 }
 
 #[track_caller]
@@ -86,8 +86,8 @@ fn a_query_never_finds_its_own_group() {
     check(text, [0.0, 0.0, 0.0, 0.0]);
     // Without groups only the file itself is out of bounds.
     let alone = EvalOptions { protocol: Some(Protocol::LeaveOneOut), ..plain(1) };
-    assert_eq!(evaluate(&items("a:1,0 a:1,0.1 b:0,1 b:0.1,1"), &alone).unwrap().accuracy, 1.0);
-    assert_eq!(evaluate(&items("a:1,0 b:1,0.1 a:0,1 b:0.1,1"), &alone).unwrap().accuracy, 0.0);
+    assert_eq!(evaluate(&items("a:1,0 a:1,0.1 b:0,1 b:0.1,1"), &alone).unwrap().knn.accuracy, 1.0);
+    assert_eq!(evaluate(&items("a:1,0 b:1,0.1 a:0,1 b:0.1,1"), &alone).unwrap().knn.accuracy, 0.0);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn identical_gallery_and_queries_hit_at_once() {
         .collect();
     let report = evaluate(&items, &EvalOptions::default()).unwrap();
     assert_eq!(report.hits[0].share, 1.0);
-    assert_eq!(evaluate(&items, &plain(1)).unwrap().accuracy, 1.0);
+    assert_eq!(evaluate(&items, &plain(1)).unwrap().knn.accuracy, 1.0);
 }
 
 fn random_vectors(count: usize, dim: usize) -> Vec<Vec<f32>> {
@@ -126,7 +126,7 @@ fn random_features_reach_chance_and_hits_never_fall() {
         })
         .collect();
     let report = evaluate(&items, &EvalOptions::default()).unwrap();
-    assert!((report.accuracy - 0.25).abs() < 0.05, "{}", report.accuracy);
+    assert!((report.knn.accuracy - 0.25).abs() < 0.05, "{}", report.knn.accuracy);
     for hit in &report.hits {
         let formula = 1.0 - 0.75_f64.powi(hit.k as i32);
         assert!((hit.share - formula).abs() < 0.05, "{hit:?}, formula {formula}");
@@ -146,11 +146,11 @@ fn subtracting_the_mean_takes_away_what_all_share() {
     // Everything points along x; only the small rest tells the classes apart.
     let text = "a//train:9,1 b//train:10,-1 a//test:9.9,0.9 b//test:8,-0.8";
     let centred = EvalOptions { centre: true, ..plain(1) };
-    assert_eq!(evaluate(&items(text), &centred).unwrap().accuracy, 1.0);
+    assert_eq!(evaluate(&items(text), &centred).unwrap().knn.accuracy, 1.0);
     // A test set shifted as a whole is found only if each set has its own mean.
     let shifted = "a//train:1,1 b//train:1,-1 a//test:5,9 b//test:5,7";
-    assert_eq!(evaluate(&items(shifted), &plain(1)).unwrap().accuracy, 0.5);
-    assert_eq!(evaluate(&items(shifted), &centred).unwrap().accuracy, 1.0);
+    assert_eq!(evaluate(&items(shifted), &plain(1)).unwrap().knn.accuracy, 0.5);
+    assert_eq!(evaluate(&items(shifted), &centred).unwrap().knn.accuracy, 1.0);
 }
 
 #[test]
@@ -178,29 +178,86 @@ fn what_cannot_be_measured_is_refused_with_a_remedy() {
 fn guessing_and_balance_count_classes_and_their_sizes() {
     // Three of a, one of b, all alike: the nearest is the first, so all are taken for a.
     let report = evaluate(&items("a:1,0 a:1,0 a:1,0 b:1,0 :1,0"), &plain(1)).unwrap();
-    assert_eq!((report.accuracy, report.majority), (0.75, 0.75));
-    assert_eq!((report.balanced_accuracy, report.chance), (0.5, 0.5));
+    assert_eq!((report.knn.accuracy, report.majority), (0.75, 0.75));
+    assert_eq!((report.knn.balanced_accuracy, report.chance), (0.5, 0.5));
     assert_eq!((report.queries, report.candidates, report.left_out), (4, 3.0, 1));
     // hit@1 by chance: two of the other three for an a, none for the b.
     assert!((report.hits[0].chance - 0.5).abs() < 1e-12, "{:?}", report.hits);
 }
 
+/// Class `c` of 4 lies along axis `c`, drowned in noise along the other 12 axes; groups of 4, one of each class.
+fn noisy(count: usize, split: &dyn Fn(usize) -> Option<&'static str>) -> Vec<Embedded> {
+    let mut rng = Key::new(21).rng();
+    let item = |index: usize| {
+        let mut vector: Vec<f32> = (0..16).map(|_| 3.0 * rng.normal() as f32).collect();
+        (0..4).for_each(|axis| vector[axis] = 0.5 * rng.normal() as f32);
+        vector[index % 4] += 2.0;
+        let label = Some(format!("c{}", index % 4).into());
+        let group = Some(format!("g{}", index / 4).into());
+        Embedded { segment: segment(index as u64, label, group, split(index).map(Arc::from)), vector }
+    };
+    (0..count).map(item).collect()
+}
+
+#[test]
+fn the_probe_finds_what_neighbours_cannot_see() {
+    for split in [true, false] {
+        let side = |index: usize| split.then_some(if index < 240 { "train" } else { "test" });
+        let report = evaluate(&noisy(320, &side), &EvalOptions::default()).unwrap();
+        let probe = report.probe.unwrap();
+        assert_eq!(probe.strengths.len(), if split { 1 } else { probe::FOLDS });
+        assert!(probe.figures.accuracy > 0.85, "{:?}", probe.figures);
+        assert!(probe.figures.accuracy > report.knn.accuracy + 0.2, "{}", report.knn.accuracy);
+        let columns: usize = probe.figures.confusion.iter().flatten().sum();
+        assert_eq!(columns, report.queries);
+        assert_eq!(report.queries, if split { 80 } else { 320 });
+    }
+}
+
+#[test]
+fn the_probe_never_learns_from_the_group_it_is_tried_on() {
+    // Each group has an axis of its own and one class: inside a group all is known, across groups nothing.
+    let items: Vec<_> = (0..48)
+        .map(|index| {
+            let group = index / 4;
+            let vector = (0..12).map(|axis| f32::from(u8::from(axis == group))).collect();
+            let label = Some(format!("c{}", group % 2).into());
+            Embedded { segment: segment(index as u64, label, Some(format!("g{group}").into()), None), vector }
+        })
+        .collect();
+    let report = evaluate(&items, &EvalOptions::default()).unwrap();
+    let probe = report.probe.unwrap().figures;
+    assert!(probe.accuracy < 0.7, "{probe:?}");
+    let alone = EvalOptions { protocol: Some(Protocol::LeaveOneOut), ..EvalOptions::default() };
+    let known = evaluate(&items, &alone).unwrap().probe.unwrap().figures;
+    assert_eq!(known.accuracy, 1.0, "{known:?}");
+}
+
 #[test]
 fn the_table_puts_encoders_side_by_side() {
-    let untrained = evaluate(&items("a//train:1,0 b//train:0,1 a//test:0,1 b//test:0,1"), &plain(1)).unwrap();
-    let trained = evaluate(&items("a//train:1,0 b//train:0,1 a//test:1,0 b//test:0,1"), &plain(1)).unwrap();
+    let options = EvalOptions { probe: true, ranks: vec![1, 2], ..plain(1) };
+    let untrained = evaluate(&items("a//train:1,0 b//train:0,1 a//test:0,1 b//test:0,1"), &options).unwrap();
+    let trained = evaluate(&items("a//train:1,0 b//train:0,1 a//test:1,0 b//test:0,1"), &options).unwrap();
+    let columns = [("untrained", &untrained), ("trained", &trained)];
     assert_eq!(
-        side_by_side(&[("untrained", &untrained), ("trained", &trained)]),
-        "2 queries among 2 segments of 2 classes, protocol split, kNN with k 1\n\n\
-         \u{20}                  guessing  untrained   trained\n\
-         kNN accuracy         50.0 %     50.0 %   100.0 %\n\
-         \u{20} 95 % interval                 9-91 %  34-100 %\n\
-         balanced accuracy    50.0 %     50.0 %   100.0 %\n\
-         hit@1                50.0 %     50.0 %   100.0 %\n\
-         hit@2               100.0 %    100.0 %   100.0 %\n\
-         hit@3               100.0 %    100.0 %   100.0 %\n\
-         \u{20} a (1)                          0.0 %   100.0 %\n\
-         \u{20} b (1)                        100.0 %   100.0 %"
+        side_by_side(&columns),
+        "2 queries among 2 segments of 2 classes, protocol split, kNN with k 1; linear probe fitted to `train`\n\n\
+         \u{20}                           guessing    untrained      trained\n\
+         kNN accuracy                  50.0 %       50.0 %      100.0 %\n\
+         \u{20} 95 % interval                            9-91 %     34-100 %\n\
+         kNN balanced                  50.0 %       50.0 %      100.0 %\n\
+         \u{20} 95 % interval                           20-80 %     70-100 %\n\
+         probe accuracy                50.0 %       50.0 %      100.0 %\n\
+         \u{20} 95 % interval                            9-91 %     34-100 %\n\
+         probe balanced                50.0 %       50.0 %      100.0 %\n\
+         \u{20} 95 % interval                           20-80 %     70-100 %\n\
+         hit@1                         50.0 %       50.0 %      100.0 %\n\
+         hit@2                        100.0 %      100.0 %      100.0 %\n\
+         of each class: kNN / probe\n\
+         \u{20} a (1)                                   0 / 0 %  100 / 100 %\n\
+         \u{20} b (1)                               100 / 100 %  100 / 100 %"
     );
-    assert_eq!(trained.to_json()["hits"][0]["share"], 1.0);
+    let json = trained.to_json();
+    assert_eq!((&json["hits"][0]["share"], &json["accuracy"]), (&1.0.into(), &1.0.into()));
+    assert_eq!(json["probe"]["confusion"], serde_json::json!([[1, 0], [0, 1]]));
 }
