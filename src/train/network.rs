@@ -128,11 +128,15 @@ mod tests {
 
     use super::*;
     use crate::train::encoder::resnet::Shape;
-    use crate::train::encoder::{Family, Stem};
+    use crate::train::encoder::{Family, Input, Stem};
     use crate::train::layers::Init;
 
     fn shaped(split: bool, width: u32, stem: Stem, init: Init) -> Architecture {
-        Architecture { family: Family::Resnet(Shape { split, width, blocks: [1, 1, 2, 1], stem }), init }
+        Architecture {
+            family: Family::Resnet(Shape { split, width, blocks: [1, 1, 2, 1], stem }),
+            input: Input::Frames,
+            init,
+        }
     }
 
     fn small(split: bool, init: Init) -> Architecture {

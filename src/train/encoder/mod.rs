@@ -41,6 +41,11 @@ pub struct EncoderSettings {
     /// (3x3x3, half) or `patch` (3x7x7, a quarter; about a quarter of the work). Default `small`.
     #[serde(default)]
     pub stem: Option<Stem>,
+    /// What the first layer sees: `frames`, or `differences` of each two that follow each other. With
+    /// `differences` no still picture that TCA adds can be seen at all, and appearance alone gives nothing
+    /// away: for footage where the motion is what matters, and for short pre-training.
+    #[serde(default)]
+    pub input: Input,
     /// How the first weights are drawn.
     #[serde(default)]
     pub init: Init,
@@ -49,6 +54,18 @@ pub struct EncoderSettings {
     /// `eval --untrained`.
     #[serde(default)]
     pub weights: Option<PathBuf>,
+}
+
+/// What the first layer sees.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Input {
+    /// The frames as they are.
+    #[default]
+    Frames,
+    /// `x[t + 1] - x[t]`: one fewer in time. TCA makes `c x + g` of a clip (METHODS 1.2), so of the
+    /// differences just `c` times as much: the first derivative knows no `g`.
+    Differences,
 }
 
 /// The encoders there are.
@@ -89,6 +106,8 @@ pub enum EncoderName {
 pub struct Architecture {
     /// Its layers.
     pub family: Family,
+    /// What the first of them sees.
+    pub input: Input,
     /// How first weights are drawn.
     pub init: Init,
 }
@@ -134,7 +153,7 @@ impl EncoderSettings {
             EncoderName::S3d => Family::S3d { gated: false },
             EncoderName::S3dG => Family::S3d { gated: true },
         };
-        Architecture { family, init: self.init }
+        Architecture { family, input: self.input, init: self.init }
     }
 
     /// What is wrong with the settings; paths start with `encoder.`.
@@ -177,14 +196,15 @@ impl Architecture {
     /// Fewest frames and fewest rows and columns of a clip: below, pooling leaves nothing.
     #[must_use]
     pub fn least_clip(&self) -> (usize, usize) {
-        match self.family {
+        let (frames, side) = match self.family {
             Family::Resnet(_) | Family::I3d => (1, 1),
             // Halved three times in time and four in space, rounding down.
             Family::C3d { .. } => (8, 16),
             // Halved rounding up, twice in time and four times in space; at least 2 must be left to halve
             // once more.
             Family::S3d { .. } => (5, 17),
-        }
+        };
+        (frames + usize::from(self.input == Input::Differences), side)
     }
 }
 
@@ -196,23 +216,31 @@ trait Trunk {
 }
 
 /// A network from clips to pooled features.
-pub struct Encoder(Box<dyn Trunk>);
+pub struct Encoder {
+    trunk: Box<dyn Trunk>,
+    input: Input,
+}
 
 impl Encoder {
     /// Draws the first weights from the maker's key; the same key gives the same weights.
     pub fn new(make: &mut Maker<'_>, architecture: &Architecture) -> Self {
-        Self(match architecture.family {
+        let trunk: Box<dyn Trunk> = match architecture.family {
             Family::Resnet(shape) => Box::new(resnet::Resnet::new(make, &shape)),
             Family::C3d { norm } => Box::new(c3d::C3d::new(make, norm)),
             Family::I3d => Box::new(i3d::I3d::new(make)),
             Family::S3d { gated } => Box::new(s3d::S3d::new(make, gated)),
-        })
+        };
+        Self { trunk, input: architecture.input }
     }
 
     /// `[B, 3, T, H, W]` to `[B, features]` f32: the mean over time and space of the last stage. Convolutions
     /// are computed in the kind of `x`, f32 or bf16.
     pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        self.0.forward(x, train).to_kind(Kind::Float).adaptive_avg_pool3d([1, 1, 1]).flatten(1, -1)
+        let x = match self.input {
+            Input::Frames => x.shallow_clone(),
+            Input::Differences => x.diff(1, 2, None::<&Tensor>, None::<&Tensor>),
+        };
+        self.trunk.forward(&x, train).to_kind(Kind::Float).adaptive_avg_pool3d([1, 1, 1]).flatten(1, -1)
     }
 }
 

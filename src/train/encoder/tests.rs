@@ -28,7 +28,15 @@ const PUBLISHED: [(EncoderName, i64, &[(&str, &[i64])]); 7] = [
 ];
 
 fn settings(name: EncoderName) -> EncoderSettings {
-    EncoderSettings { name, width: None, blocks: None, stem: None, init: Init::Vtdl, weights: None }
+    EncoderSettings {
+        name,
+        width: None,
+        blocks: None,
+        stem: None,
+        input: Input::Frames,
+        init: Init::Vtdl,
+        weights: None,
+    }
 }
 
 #[test]
@@ -65,6 +73,31 @@ fn the_least_clip_is_the_least_that_works() {
             assert!(works.is_err(), "{name:?} takes {smaller:?}");
         }
     }
+}
+
+/// Features of `c x + g`, `g` a still picture, are those of `x` where `c` is 1: exactly what TCA may add.
+#[test]
+fn differences_see_no_still_picture() {
+    let features = |input, clips: &Tensor| {
+        let architecture = EncoderSettings { input, ..settings(EncoderName::R3d) }.architecture();
+        Network::new(&architecture, &[], Key::new(1), Device::Cpu).features(clips, false)
+    };
+    let plain = clips([6, 24]);
+    let still = clips([1, 24]).multiply_scalar(3.0);
+    let apart = |input| {
+        let [a, b] = [&plain, &(&plain + &still)].map(|clips| features(input, clips));
+        (&a - &b).norm().double_value(&[]) / a.norm().double_value(&[])
+    };
+    assert!(apart(Input::Differences) < 1e-5, "{}", apart(Input::Differences));
+    assert!(apart(Input::Frames) > 0.1, "{}", apart(Input::Frames));
+    let frozen = still.expand([2, 3, 6, 24, 24], false);
+    assert_eq!(
+        features(Input::Differences, &frozen).get(0),
+        features(Input::Differences, &frozen.zeros_like()).get(0)
+    );
+    let architecture =
+        EncoderSettings { input: Input::Differences, ..settings(EncoderName::C3d) }.architecture();
+    assert_eq!(architecture.least_clip(), (9, 16));
 }
 
 #[test]
