@@ -55,6 +55,17 @@ schedule = { type = "cosine", warmup_steps = 4, floor = 0.1 }
 momentum = 0.9
 "#;
 
+/// Every choice that the other two leave at its default.
+const CHOICES: &str = r#"
+encoder = { name = "r3d", width = 4 }
+pretext = { type = "vtdl", bank = "keys", dim = 16, margin_weight = 0.5 }
+optimizer = { lr = 0.01, clip_norm = 1.0, head_lr = 5.0, weight_decay = 0.01, decay_norm_and_bias = false }
+schedule = { type = "step", every = 7, gamma = 0.5, warmup_steps = 3, warmup_from = 0.1 }
+momentum = 0.9
+momentum_schedule = "cosine"
+accumulate = 2
+"#;
+
 /// 240 keys go through 50 rows: four times around, and never at the end of a batch.
 fn bank(init: &str) -> BankSettings {
     let bank = json!({ "dim": 16, "rows": 50, "shards": 3, "staleness": 1, "init": init });
@@ -121,13 +132,17 @@ fn values(block: &Block) -> Vec<f32> {
 /// The gradients of the first step, out of what the optimiser remembers of it: SGD the gradient with the
 /// decay's share, AdamW a tenth of it.
 fn gradients(parts: &Parts, first: &Blocks, train: &Value) -> Blocks {
-    let adamw = train["optimizer"]["type"] == "adamw";
+    let chosen = |name: &str| train.get("optimizer").and_then(|optimizer| optimizer.get(name));
+    let adamw = chosen("type").is_some_and(|kind| kind == "adamw");
+    let decay = chosen("weight_decay").and_then(Value::as_f64).unwrap_or(1e-4) as f32;
+    let spares = chosen("decay_norm_and_bias").is_some_and(|decays| decays == false);
     let memory = tensors(parts, "optimizer.safetensors", "");
     let memory = memory.iter().filter_map(|(name, block)| Some((name.strip_prefix("first.")?, block)));
     let gradient = |(name, block): (&str, &Block)| {
         let weights = values(&first[&format!("weights.{name}")]);
         let pairs = values(block).into_iter().zip(weights);
-        let of = |(kept, weight)| if adamw { kept / 0.1 } else { kept - 1e-4 * weight };
+        let decay = if spares && block.shape.len() <= 1 { 0.0 } else { decay };
+        let of = |(kept, weight)| if adamw { kept / 0.1 } else { kept - decay * weight };
         let values: Vec<f32> = pairs.map(of).collect();
         (format!("gradients.{name}"), Block::f32(&block.shape, &values))
     };
@@ -284,4 +299,19 @@ fn twenty_steps_with_adamw_equal_those_of_plain_pytorch() {
         ("/train/schedule/floor", json!(0.2)),
     ];
     compare("adamw", ADAMW, &bank("sphere"), &mistakes);
+}
+
+#[test]
+fn twenty_steps_with_every_other_choice_equal_those_of_plain_pytorch() {
+    let mistakes = [
+        ("/train/accumulate", json!(1)),
+        ("/train/momentum_schedule", json!("constant")),
+        ("/train/pretext/margin_weight", json!(0.51)),
+        ("/train/optimizer/clip_norm", json!(1.01)),
+        ("/train/optimizer/head_lr", json!(4.9)),
+        ("/train/optimizer/decay_norm_and_bias", json!(true)),
+        ("/train/schedule/every", json!(8)),
+        ("/train/schedule/warmup_from", json!(0.11)),
+    ];
+    compare("choices", CHOICES, &bank("uniform"), &mistakes);
 }

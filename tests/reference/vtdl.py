@@ -7,8 +7,9 @@ step) and one or more `NAME.settings.json`, as `cargo test --test reference` wri
 `NAME.result.safetensors`: loss and learning rate of every step, the gradients of the first step, and
 weights, key weights and bank after the last. Needs torch; exits 77 without it.
 
-A step is: queries, keys, negatives; the loss against bank rows that hold no key of this step; the keys
-into the bank; gradient; optimiser; the key network follows. What a settings file leaves out has the value
+A step is, for each part of the batch: queries, keys, negatives; the loss against bank rows that hold no key of
+this step; gradients, added up. Then the keys go into the bank, the optimiser steps, the key network follows.
+What a settings file leaves out has the value
 of the released code.
 """
 
@@ -115,22 +116,47 @@ def learning_rate(schedule, top, step, steps):
     """Of a step, counted from 0, in a run of so many steps."""
     warmup = schedule.get("warmup_steps", 0)
     if step < warmup:
-        return top * (step + 1) / warmup
+        start = schedule.get("warmup_from", 0.0)
+        return top * (start + (1 - start) * (step + 1) / warmup)
     kind = schedule.get("type", "constant")
     if kind == "cosine":
         floor, done = schedule.get("floor", 0.0), (step - warmup) / (steps - warmup)
         return top * (floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2)
+    if kind == "step":
+        return top * schedule.get("gamma", 0.1) ** (step // schedule["every"])
     if kind == "multi_step":
         return top * schedule.get("gamma", 0.1) ** sum(step >= at for at in schedule["milestones"])
     return top
 
 
-def make_optimizer(settings, weights):
+def key_momentum(settings, step, steps):
+    start = settings.get("momentum", 0.999)
+    if settings.get("momentum_schedule", "constant") == "cosine":
+        return 1 - (1 - start) * (1 + math.cos(math.pi * step / steps)) / 2
+    return start
+
+
+def groups(settings, network):
+    """Weights by what they have in common: the rate's factor and the decay."""
     decay = settings.get("weight_decay", 1e-4)
+    found = {}
+    for name, weight in network.named_parameters():
+        factor = settings.get("head_lr", 1.0) if name.startswith("heads.") else 1.0
+        spared = weight.dim() <= 1 and not settings.get("decay_norm_and_bias", True)
+        found.setdefault((factor, 0.0 if spared else decay), []).append(weight)
+    return [{"params": w, "factor": factor, "weight_decay": decay} for (factor, decay), w in found.items()]
+
+
+def make_optimizer(settings, network):
     if settings.get("type", "sgd") == "sgd":
-        return torch.optim.SGD(weights, momentum=settings.get("momentum", 0.9), weight_decay=decay)
+        return torch.optim.SGD(groups(settings, network), lr=0.1, momentum=settings.get("momentum", 0.9))
     betas, epsilon = settings.get("betas", (0.9, 0.999)), settings.get("epsilon", 1e-8)
-    return torch.optim.AdamW(weights, betas=tuple(betas), eps=epsilon, weight_decay=decay)
+    return torch.optim.AdamW(groups(settings, network), betas=tuple(betas), eps=epsilon)
+
+
+def margin(q, k, n):
+    """A triplet loss of margin 1 on Euclidean distances."""
+    return nn.functional.triplet_margin_loss(q, k, n, margin=1.0)
 
 
 def under(prefix, tensors):
@@ -147,31 +173,40 @@ def train(settings, inputs):
     key = copy.deepcopy(query).requires_grad_(False)
     queue = Queue(inputs["bank.rows"], inputs["bank.ids"], settings["bank"]["staleness"])
     chosen = settings["train"].get("optimizer", {})
-    optimizer = make_optimizer(chosen, query.parameters())
-    momentum = settings["train"].get("momentum", 0.999)
+    optimizer = make_optimizer(chosen, query)
+    parts = settings["train"].get("accumulate", 1)
     losses, rates, gradients = [], [], {}
     for step in range(steps):
         views, segments = under(f"{step}.", inputs), inputs[f"{step}.ids"]
         rows, ids = queue.read(step)
-        q = query(views["anchor"])
-        with torch.no_grad():
-            k = key(views["positive"])
-        n = query(views["negative"]) if pretext.get("temporal_negative", True) else None
-        same = segments[:, None] == ids[None, :] if pretext.get("same_segment_mask", False) else None
-        loss = info_nce(q, k, n, rows, same, pretext.get("temperature", 0.07))
-        queue.push(step, k, segments)
         optimizer.zero_grad()
-        loss.backward()
+        keys, total = [], 0.0
+        for part in torch.arange(len(segments)).chunk(parts):
+            q = query(views["anchor"][part])
+            with torch.no_grad():
+                k = key(views["positive"][part])
+            n = query(views["negative"][part]) if pretext.get("temporal_negative", True) else None
+            same = segments[part, None] == ids[None, :] if pretext.get("same_segment_mask", False) else None
+            loss = info_nce(q, k, n, rows, same, pretext.get("temperature", 0.07))
+            if pretext.get("margin_weight", 0.0) > 0:
+                loss = loss + pretext["margin_weight"] * margin(q, k, n)
+            (loss / parts).backward()
+            total += loss.item() / parts
+            keys.append(k)
+        queue.push(step, torch.cat(keys), segments)
+        if "clip_norm" in chosen:
+            torch.nn.utils.clip_grad_norm_(query.parameters(), chosen["clip_norm"])
         if step == 0:
             gradients = {name: weight.grad.clone() for name, weight in query.named_parameters()}
         rate = learning_rate(settings["train"].get("schedule", {}), chosen.get("lr", 0.003), step, steps)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         optimizer.step()
+        momentum = key_momentum(settings["train"], step, steps)
         with torch.no_grad():
             for own, other in zip(key.parameters(), query.parameters()):
                 own.copy_(momentum * own + (1 - momentum) * other)
-        losses.append(loss.item())
+        losses.append(total)
         rates.append(rate)
     rows, ids = queue.read(steps)
     result = {"loss": torch.tensor(losses), "lr": torch.tensor(rates), "bank.rows": rows, "bank.ids": ids}

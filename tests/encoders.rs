@@ -1,4 +1,5 @@
-//! torchvision loads our exported `r3d_18` and `r2plus1d_18` strictly and computes the same features.
+//! PyTorch loads our exported encoders strictly by their published names and computes the same features:
+//! torchvision's networks where it has them, plain twins in `tests/reference/encoders.py` elsewhere.
 //!
 //! Runs where `python3`, or the program named by `REELFLOW_PYTHON`, has torch and torchvision; says
 //! loudly where it does not. `pip install torch torchvision` in a virtual environment is enough.
@@ -53,10 +54,10 @@ fn trained(encoder: &str, dir: &Path) -> Box<dyn Sink> {
     sink
 }
 
-#[test]
-fn torchvision_loads_our_weights_strictly_and_computes_our_features() {
+/// Writes weights and an example of each encoder and has them compared.
+fn compare(encoders: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
-    for encoder in ["r3d_18", "r2plus1d_18"] {
+    for encoder in encoders {
         let mut sink = trained(encoder, dir.path());
         let parts = sink.save().unwrap();
         sink.finish().unwrap();
@@ -72,5 +73,20 @@ fn torchvision_loads_our_weights_strictly_and_computes_our_features() {
         let path = dir.path().join(format!("{encoder}.io.safetensors"));
         std::fs::write(path, to_safetensors(encoder, &example).unwrap()).unwrap();
     }
-    python::run("torchvision_names.py", dir.path(), "torch and torchvision");
+    python::run("encoders.py", dir.path(), "torch and torchvision");
+}
+
+#[test]
+fn residual_networks_are_those_of_torchvision() {
+    compare(&["r3d_18", "r2plus1d_18"]);
+}
+
+#[test]
+fn inception_networks_are_those_of_torchvision_and_the_usual_port() {
+    compare(&["s3d", "s3d_g", "i3d"]);
+}
+
+#[test]
+fn c3d_is_that_of_the_usual_ports() {
+    compare(&["c3d", "c3d_bn"]);
 }
