@@ -23,7 +23,8 @@ pub struct Embedder {
 /// The encoder of a checkpoint, from the parts that the `train` sink saved.
 ///
 /// `trained = false` gives the encoder as it was before the first step, with exactly the weights that
-/// run started from; those of a file are read from there once more. `device` is `cpu`, `cuda`, `cuda:N` or `auto`; `threads` is for the CPU.
+/// run started from; those of a file are read from there once more. `device` is `cpu`, `cuda`, `cuda:N` or
+/// `auto`; `threads` is for the CPU.
 ///
 /// # Errors
 /// If a part is missing or damaged (it is named), the file of first weights is gone or another, or the device

@@ -54,7 +54,7 @@ impl Network {
 
     /// `[B, 3, T, H, W]` f32 to `[B, features]`.
     pub fn features(&self, clips: &Tensor, train: bool) -> Tensor {
-        self.encoder.forward(&clips.to_kind(self.compute), train)
+        self.encoder.forward(clips, self.compute, train)
     }
 
     /// `[B, 3, T, H, W]` f32 to `[B, dim]` of the head called `name`.

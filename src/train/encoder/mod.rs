@@ -233,13 +233,15 @@ impl Encoder {
         Self { trunk, input: architecture.input }
     }
 
-    /// `[B, 3, T, H, W]` to `[B, features]` f32: the mean over time and space of the last stage. Convolutions
-    /// are computed in the kind of `x`, f32 or bf16.
-    pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+    /// `[B, 3, T, H, W]` f32 to `[B, features]` f32: the mean over time and space of the last stage.
+    /// Convolutions are computed in `compute`, f32 or bf16.
+    pub fn forward(&self, x: &Tensor, compute: Kind, train: bool) -> Tensor {
         let x = match self.input {
             Input::Frames => x.shallow_clone(),
             Input::Differences => x.diff(1, 2, None::<&Tensor>, None::<&Tensor>),
         };
+        // Rounded behind the differences, which are small numbers between large ones.
+        let x = x.to_kind(compute);
         self.trunk.forward(&x, train).to_kind(Kind::Float).adaptive_avg_pool3d([1, 1, 1]).flatten(1, -1)
     }
 }

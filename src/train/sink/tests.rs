@@ -11,7 +11,7 @@ use super::*;
 use crate::train::{Embedder, embedder};
 
 pub(super) const BATCH: usize = 4;
-pub(super) const SHAPE: [usize; 4] = [3, 4, 16, 16];
+const SHAPE: [usize; 4] = [3, 4, 16, 16];
 const SMALL: &str = "encoder = { name = \"r3d\", width = 4 }\n\
     pretext = { type = \"vtdl\", bank = \"keys\", dim = 16 }\n\
     optimizer = { lr = 0.05 }";
@@ -63,7 +63,7 @@ pub(super) fn loss(scalars: &Scalars) -> f64 {
     scalar(scalars, "loss")
 }
 
-pub(super) fn scalar(scalars: &Scalars, name: &str) -> f64 {
+fn scalar(scalars: &Scalars, name: &str) -> f64 {
     scalars.iter().find(|(found, _)| *found == name).unwrap().1
 }
 
