@@ -1,28 +1,37 @@
 //! `reelflow eval`: what an encoder knows, by nearest neighbours, a linear probe and retrieval over
 //! labelled clips.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::ValueEnum as _;
 use reelflow_api::error::StageError;
 
-use crate::edge::threads;
-use crate::engine::checkpoint::{self, Checkpoint};
-use crate::eval::embed::{Pass, embed};
-use crate::eval::recipe::{Recipe, Wishes};
-use crate::eval::{EvalOptions, Protocol, Report, Voting, evaluate, side_by_side};
-use crate::observe::quarantine::warning;
-use crate::train;
+use super::encoders::{self, BATCH, Encoders};
+use crate::edge::files;
+use crate::eval::embed::{Choice, Clips, Pass};
+use crate::eval::labelled::LabelledSet;
+use crate::eval::plane::plane;
+use crate::eval::recipe::{self, Wishes};
+use crate::eval::report::{Column, controls, to_json};
+use crate::eval::{EvalOptions, Protocol, Voting, evaluate, side_by_side};
+use crate::observe::{confusion, map};
 
 /// Arguments of `reelflow eval`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// A run's folder (its newest checkpoint) or one checkpoint's folder.
     run: PathBuf,
-    /// Labelled clips: a folder of class folders, or a list (.csv, .tsv) with columns path, label, and
-    /// optionally split and group. May be given often.
+    /// Labelled clips: a folder of class folders; a list (.csv, .tsv) with columns path, label, and optionally
+    /// split, group, start_secs and end_secs; or lists of UCF101, HMDB51 or Kinetics. May be given often.
     #[arg(long, required = true, value_name = "PATH")]
     data: Vec<String>,
+    /// Folder of the media that lists name, where it is not the list's own.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Only these classes: `--classes falling,standup`.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    classes: Vec<String>,
     /// Only media whose path contains this text.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
@@ -38,12 +47,22 @@ pub struct Args {
     /// Subtract the mean embedding of the set first.
     #[arg(long)]
     centre: bool,
-    /// Control: `middle_frame` repeats one picture, `shuffled` destroys the order.
-    #[arg(long, value_enum, default_value = "forward")]
-    order: Order,
+    /// Order of a clip's frames; `middle_frame` and `shuffled` are controls that take the motion away. Several,
+    /// as `--order forward,middle_frame,shuffled`, give one table.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "forward")]
+    order: Vec<Order>,
+    /// Without the linear probe.
+    #[arg(long)]
+    no_probe: bool,
     /// Also the encoder as it was before training, side by side.
     #[arg(long)]
     untrained: bool,
+    /// Also draw who was taken for whom (PNG), by kNN and probe, of every encoder.
+    #[arg(long, value_name = "FILE")]
+    confusion: Option<PathBuf>,
+    /// Also draw the embeddings on the plane of their first two principal components (PNG), a colour a class.
+    #[arg(long, value_name = "FILE")]
+    map: Option<PathBuf>,
     /// `auto`, `cpu`, `cuda`, `cuda:N`.
     #[arg(long, default_value = "auto")]
     device: String,
@@ -58,11 +77,15 @@ enum Format {
     Json,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+/// The sampler's `order`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum, PartialEq)]
 #[value(rename_all = "snake_case")]
 enum Order {
+    /// As recorded.
     Forward,
+    /// Repeats one picture.
     MiddleFrame,
+    /// Destroys the order.
     Shuffled,
 }
 
@@ -74,9 +97,6 @@ enum ProtocolName {
     LeaveOneOut,
 }
 
-/// Clips embedded at a time: enough to fill the cores, small beside the networks.
-const BATCH: u32 = 16;
-
 /// Runs the command.
 #[must_use]
 pub fn main(args: &Args) -> ExitCode {
@@ -85,83 +105,101 @@ pub fn main(args: &Args) -> ExitCode {
             super::say(&text);
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(error.code)
-        }
+        Err(error) => super::fail(&error),
     }
 }
 
 fn report(args: &Args) -> Result<String, StageError> {
-    let checkpoint = find(&args.run)?;
-    let recipe = Recipe::of(&checkpoint.manifest.pipeline)?;
-    let parts = checkpoint.sinks.get(&recipe.train).ok_or_else(|| {
-        StageError::storage(
-            "eval",
-            format!("`{}` has no state of `{}`", checkpoint.dir.display(), recipe.train),
-        )
-    })?;
-    let trained_name = format!("step {}", checkpoint.manifest.step);
-    let mut names = vec![trained_name];
-    let mut networks = vec![train::embedder(parts, threads::for_training(), &args.device, true)?];
-    if args.untrained {
-        names.insert(0, "untrained".to_owned());
-        networks.insert(0, train::embedder(parts, threads::for_training(), &args.device, false)?);
+    let encoders = encoders::open(&args.run, &args.device, args.untrained)?;
+    let columns = measure(args, &encoders)?;
+    if let Some(file) = &args.confusion {
+        // With several orders the first is drawn.
+        files::write_atomic(file, &confusion(&columns[..encoders.names.len()])?)?;
     }
-    let order = clap::ValueEnum::to_possible_value(&args.order).map(|value| value.get_name().to_owned());
-    let wishes =
-        Wishes { data: args.data.clone(), clips: args.clips, order: order.unwrap_or_default(), batch: BATCH };
-    let pass = embed(&recipe.pipeline(&wishes), args.only.as_deref(), &networks)?;
-    tell_skips(&pass);
-    let options = EvalOptions {
-        protocol: args.protocol.map(|name| match name {
-            ProtocolName::Split => Protocol::Split,
-            ProtocolName::LeaveGroupOut => Protocol::LeaveGroupOut,
-            ProtocolName::LeaveOneOut => Protocol::LeaveOneOut,
-        }),
-        voting: Voting::Weighted { k: args.k as usize, temperature: 0.07 },
-        centre: args.centre,
-        ..EvalOptions::default()
-    };
-    let reports: Vec<Report> =
-        pass.embeddings.iter().map(|items| evaluate(items, &options)).collect::<Result<_, _>>()?;
-    let named: Vec<(&str, &Report)> = names.iter().map(String::as_str).zip(&reports).collect();
     Ok(match args.format {
-        Format::Text => side_by_side(&named),
-        Format::Json => {
-            let entries = named.iter().map(|(name, report)| ((*name).to_owned(), report.to_json()));
-            serde_json::Value::Object(entries.collect()).to_string()
-        }
+        Format::Json => to_json(&columns).to_string(),
+        Format::Text if args.order.len() > 1 => controls(&columns),
+        Format::Text => side_by_side(&columns),
     })
 }
 
-/// A checkpoint's folder as it is, or the newest checkpoint of a run's folder.
-fn find(path: &Path) -> Result<Checkpoint, StageError> {
-    if path.join("manifest.json").is_file() {
-        return checkpoint::open(path);
-    }
-    match checkpoint::newest(&path.join("checkpoints"))? {
-        Some((checkpoint, damaged)) => {
-            for line in damaged {
-                eprintln!("warning: checkpoint: {line}");
+/// One column an order and encoder; each order is a pass over the data.
+fn measure(args: &Args, encoders: &Encoders) -> Result<Vec<Column>, StageError> {
+    let options = args.options();
+    let choice = Choice { only: args.only.as_deref(), classes: &args.classes, span_secs: None };
+    let mut columns = Vec::new();
+    for (number, order) in args.order.iter().enumerate() {
+        let order = order.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let wishes = Wishes {
+            source: recipe::files(&args.data, args.root.as_deref()),
+            clips: args.clips,
+            order: order.clone(),
+            batch: BATCH,
+            workers: 0,
+        };
+        let clips = Clips::find(encoders.recipe.pipeline(&wishes), choice)?;
+        let pass = clips.embed(&encoders.networks)?;
+        if number == 0 {
+            encoders::tell_skips(&clips, &pass);
+            if let Some(file) = &args.map {
+                files::write_atomic(file, &map(&encoders.names, &pass, &options)?)?;
             }
-            Ok(checkpoint)
         }
-        None => Err(StageError::refused(
-            "eval",
-            format!(
-                "`{}` is neither a checkpoint nor a run with one; train first: reelflow run",
-                path.display()
-            ),
-        )),
+        for (encoder, items) in encoders.names.iter().zip(&pass.embeddings) {
+            let report = evaluate(items, &options)?;
+            columns.push(Column { encoder: encoder.clone(), order: order.clone(), report });
+        }
     }
+    Ok(columns)
 }
 
-fn tell_skips(pass: &Pass) {
-    for skip in &pass.skipped {
-        eprintln!("{}", warning(skip));
+fn undrawn(message: String) -> StageError {
+    StageError::failed("eval", format!("the picture cannot be made: {message}"))
+}
+
+fn confusion(columns: &[Column]) -> Result<Vec<u8>, StageError> {
+    let mut panels = Vec::new();
+    for Column { encoder, report, .. } in columns {
+        let classifiers =
+            [("kNN", Some(&report.knn)), ("probe", report.probe.as_ref().map(|it| &it.figures))];
+        panels.extend(classifiers.into_iter().filter_map(|(name, figures)| {
+            let figures = figures?;
+            let title = format!("{encoder}: {name} {:.1} percent", 100.0 * figures.accuracy);
+            Some(confusion::Panel { title, counts: figures.confusion.clone() })
+        }));
     }
-    if !pass.skipped.is_empty() {
-        eprintln!("{} of {} inputs were left out", pass.skipped.len(), pass.inputs_seen);
+    let by_class = columns.first().map(|column| column.report.knn.by_class.as_slice()).unwrap_or_default();
+    let classes: Vec<String> = by_class.iter().map(|class| class.name.clone()).collect();
+    confusion::png(&classes, &panels).map_err(undrawn)
+}
+
+fn map(names: &[String], pass: &Pass, options: &EvalOptions) -> Result<Vec<u8>, StageError> {
+    let sets: Vec<LabelledSet> =
+        pass.embeddings.iter().map(|items| LabelledSet::new(items, options)).collect::<Result<_, _>>()?;
+    let panel = |(name, set): (&String, &LabelledSet)| {
+        let plane = plane(set);
+        let [first, second] = plane.explained.map(|share| 100.0 * share);
+        let note = format!("principal components with {first:.0} and {second:.0} percent of the variance");
+        map::Panel { title: name.clone(), note, points: plane.points }
+    };
+    let panels: Vec<map::Panel> = names.iter().zip(&sets).map(panel).collect();
+    let Some(set) = sets.first() else { return Ok(Vec::new()) };
+    let classes: Vec<String> = set.classes.iter().map(|name| name.to_string()).collect();
+    map::png(&classes, &set.class, &panels).map_err(undrawn)
+}
+
+impl Args {
+    fn options(&self) -> EvalOptions {
+        EvalOptions {
+            protocol: self.protocol.map(|name| match name {
+                ProtocolName::Split => Protocol::Split,
+                ProtocolName::LeaveGroupOut => Protocol::LeaveGroupOut,
+                ProtocolName::LeaveOneOut => Protocol::LeaveOneOut,
+            }),
+            voting: Voting::Weighted { k: self.k as usize, temperature: 0.07 },
+            centre: self.centre,
+            probe: !self.no_probe,
+            ..EvalOptions::default()
+        }
     }
 }

@@ -4,10 +4,16 @@ pub mod bench;
 pub mod check;
 pub mod doctor;
 #[cfg(feature = "torch")]
+pub mod embed;
+#[cfg(feature = "torch")]
+mod encoders;
+#[cfg(feature = "torch")]
 pub mod eval;
 pub mod graph;
 pub mod inspect;
 pub mod run;
+#[cfg(feature = "torch")]
+pub mod search;
 #[cfg(feature = "gst")]
 pub mod synth;
 
@@ -44,6 +50,12 @@ enum Command {
     /// Measures an encoder over labelled clips: nearest neighbours, linear probe, retrieval.
     #[cfg(feature = "torch")]
     Eval(eval::Args),
+    /// Writes the embedding of every clip as a NumPy array, with a table of whose it is.
+    #[cfg(feature = "torch")]
+    Embed(embed::Args),
+    /// Finds the moments of an archive that are nearest to a clip.
+    #[cfg(feature = "torch")]
+    Search(search::Args),
     /// Makes a small labelled corpus whose classes only time tells apart.
     #[cfg(feature = "gst")]
     Synth(synth::Args),
@@ -59,6 +71,17 @@ fn ready(pipeline: &Path, sets: &[String]) -> Result<(Plan, Stop), ExitCode> {
     })?;
     let stop = Stop::on_signals().map_err(|error| fail(&error))?;
     Ok((plan, stop))
+}
+
+/// A number of seconds above 0, at most a million, for the command line.
+#[cfg(feature = "torch")]
+fn secs(text: &str) -> Result<f64, String> {
+    let secs: f64 = text.parse().map_err(|_| "is no number of seconds".to_owned())?;
+    if secs >= 0.01 && secs <= 1e6 {
+        Ok(secs)
+    } else {
+        Err("must be from 0.01 to 1000000 seconds".to_owned())
+    }
 }
 
 /// Says what ended a command; the exit code it asks for.
@@ -83,6 +106,10 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::main(&args),
         #[cfg(feature = "torch")]
         Command::Eval(args) => eval::main(&args),
+        #[cfg(feature = "torch")]
+        Command::Embed(args) => embed::main(&args),
+        #[cfg(feature = "torch")]
+        Command::Search(args) => search::main(&args),
         #[cfg(feature = "gst")]
         Command::Synth(args) => synth::main(&args),
         Command::Doctor(args) => doctor::main(&args),

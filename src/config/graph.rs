@@ -39,8 +39,12 @@ pub fn check(draft: &Draft<'_>, registry: &[&'static Spec], problems: &mut Vec<P
     let order = sort(stages, &producers, problems);
     let mut wiring = Wiring { order, outputs: vec![None; stages.len()], producers, consumers };
     check_ports(stages, &ids, registry, &mut wiring, problems);
+    // What only an evaluation reads is not unused.
+    let evaluated = draft.evals.iter().filter_map(|eval| eval.settings.as_ref());
+    suspects.extend(evaluated.map(|eval| eval.source.clone()));
     check_ends(stages, &wiring, &suspects, problems);
     meaning::check(stages, &wiring, problems);
+    meaning::check_evals(&draft.evals, stages, problems);
     wiring
 }
 

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::graph::Wiring;
-use super::stages::StageDraft;
+use super::stages::{EvalDraft, StageDraft};
 
 /// Checks every stage that could be built.
 pub fn check(stages: &[StageDraft<'_>], wiring: &Wiring, problems: &mut Vec<Problem>) {
@@ -31,6 +31,43 @@ pub fn check(stages: &[StageDraft<'_>], wiring: &Wiring, problems: &mut Vec<Prob
         }
     }
     banks_used(stages, problems);
+}
+
+/// Checks what evaluations ask for: a source each, and one encoder.
+pub fn check_evals(evals: &[EvalDraft<'_>], stages: &[StageDraft<'_>], problems: &mut Vec<Problem>) {
+    let sources: Vec<&str> =
+        stages.iter().filter(|stage| stage.kind == Kind::Source).map(|stage| stage.id.as_str()).collect();
+    let mut seen: Vec<(&str, Range<usize>)> = Vec::new();
+    for eval in evals {
+        let Some(settings) = &eval.settings else { continue };
+        let (path, source, span) = (&eval.table.path, settings.source.as_str(), eval.table.span_of("source"));
+        if !sources.contains(&source) {
+            let message = format!("`{path}` reads `{source}`, which is no source");
+            let problem = Problem::new("P021", span, message).label("no such source");
+            problems.push(match nearest(source, &sources) {
+                Some(near) => problem.help(format!("did you mean `{near}`?")),
+                None => problem.help(format!("sources: {}", sources.join(", "))),
+            });
+        } else if let Some((_, first)) = seen.iter().find(|(other, _)| *other == source) {
+            let message = format!("two `[[eval]]` read `{source}`, so their figures would have one name");
+            let problem = Problem::new("P022", span, message).label("read again here");
+            let problem = problem.other(first.clone(), "first read here".to_owned());
+            problems.push(problem.help("declare the source a second time under another id"));
+        } else {
+            seen.push((source, span));
+        }
+    }
+    // A sink whose type is unknown may be the trainer.
+    let all_known = stages.iter().all(|stage| stage.kind != Kind::Sink || stage.spec.is_some());
+    let trainers = stages.iter().filter(|stage| stage.spec.is_some_and(|spec| spec.name == "train")).count();
+    if let (Some(eval), true, true) = (evals.first(), all_known, trainers != 1) {
+        let message = format!(
+            "`{}` measures an encoder, and there are {trainers} sinks of type `train`",
+            eval.table.path
+        );
+        let problem = Problem::new("P035", eval.table.span.clone(), message).label("needs one trainer");
+        problems.push(problem.help("have one sink of type `train`, or remove `[[eval]]`"));
+    }
 }
 
 fn one_batch_size(stages: &[StageDraft<'_>], wiring: &Wiring, sampler: usize, problems: &mut Vec<Problem>) {

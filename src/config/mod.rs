@@ -24,7 +24,7 @@ use std::path::Path;
 
 use reelflow_api::spec::{Problem, Spec};
 
-pub use plan::{Node, Plan, RunSettings};
+pub use plan::{EvalSettings, Node, Plan, RunSettings};
 pub use report::Report;
 use text::Text;
 

@@ -7,12 +7,16 @@ use reelflow_api::stage::Stage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::eval::Protocol;
+
 /// A checked pipeline.
 pub struct Plan {
     /// The pipeline's name; the file's stem if it gives none.
     pub name: String,
     /// `[run]`.
     pub run: RunSettings,
+    /// `[[eval]]`, in the order of the file.
+    pub evals: Vec<EvalSettings>,
     /// Stages in topological order; of equals, in the order of the file.
     pub nodes: Vec<Node>,
     /// The pipeline as TOML with every default written out.
@@ -101,3 +105,45 @@ impl Settings for RunSettings {
         found
     }
 }
+
+/// `[[eval]]`: what the encoder of the `train` sink knows, measured while it learns. Changes no batch and no weight.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalSettings {
+    /// Id of a source of labelled clips; it may feed samplers as well.
+    pub source: String,
+    /// Steps between measurements; 0: only after the last step.
+    #[serde(default)]
+    pub every: u64,
+    /// Clips of every segment, evenly spaced; their embeddings are averaged.
+    #[serde(default = "clips")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub clips: u32,
+    /// Neighbours that vote, weighted by exp(cosine / 0.07).
+    #[serde(default = "k")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub k: u32,
+    /// Whether a linear classifier is fitted to the frozen features as well.
+    #[serde(default = "probe")]
+    pub probe: bool,
+    /// Who may find whom; chosen from the data if not given.
+    #[serde(default)]
+    pub protocol: Option<Protocol>,
+    /// Only these classes; all if empty.
+    #[serde(default)]
+    pub classes: Vec<String>,
+}
+
+fn clips() -> u32 {
+    2
+}
+
+fn k() -> u32 {
+    20
+}
+
+fn probe() -> bool {
+    true
+}
+
+impl Settings for EvalSettings {}

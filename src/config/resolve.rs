@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::graph::Wiring;
-use super::plan::{Node, Plan, RunSettings};
+use super::plan::{EvalSettings, Node, Plan, RunSettings};
 use super::stages::{Draft, StageDraft};
 
 /// The plan of a draft without problems.
@@ -22,6 +22,12 @@ pub fn plan(draft: Draft<'_>, wiring: &Wiring) -> Plan {
 
     let mut resolved = format!("version = 1\nname = {}\n", toml_value(&draft.name.clone().into()));
     write_table(&mut resolved, "run", &run_values);
+    for eval in &draft.evals {
+        let mut values = json_table(&eval.table.entries);
+        add_defaults(&mut values, &schema_of::<EvalSettings>());
+        resolved.push_str("\n[[eval]]\n");
+        write_entries(&mut resolved, &values);
+    }
     for stage in &draft.stages {
         write_stage(&mut resolved, stage);
     }
@@ -37,7 +43,8 @@ pub fn plan(draft: Draft<'_>, wiring: &Wiring) -> Plan {
         let output = wiring.outputs[*index];
         nodes.push(Node { id, kind, type_name: spec.name, inputs, output, stage });
     }
-    Plan { name: draft.name, run, nodes, resolved }
+    let evals = draft.evals.into_iter().filter_map(|eval| eval.settings).collect();
+    Plan { name: draft.name, run, evals, nodes, resolved }
 }
 
 fn write_stage(out: &mut String, stage: &StageDraft<'_>) {

@@ -7,7 +7,7 @@ use reelflow_api::stage::Stage;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::plan::RunSettings;
+use super::plan::{EvalSettings, RunSettings};
 
 /// The only version of the format so far.
 const VERSION: &str = "1";
@@ -22,8 +22,18 @@ pub struct Draft<'a> {
     pub run: RunSettings,
     /// What `[run]` says, as written.
     pub run_entries: DeTable<'a>,
+    /// `[[eval]]`, in the order of the file.
+    pub evals: Vec<EvalDraft<'a>>,
     /// In the order of the file.
     pub stages: Vec<StageDraft<'a>>,
+}
+
+/// An `[[eval]]` as written, with places.
+pub struct EvalDraft<'a> {
+    /// What it says; `None` if it has mistakes.
+    pub settings: Option<EvalSettings>,
+    /// What is written.
+    pub table: Table<'a>,
 }
 
 /// A stage as written, with places.
@@ -56,6 +66,7 @@ pub fn read_all<'a>(
     check_version(&mut root, problems);
     let name = take_name(&mut root, stem, problems);
     let (run, run_entries) = read_run(&mut root, problems);
+    let evals = read_evals(&mut root, problems);
     let mut stages = Vec::new();
     for kind in KINDS {
         let Some(value) = root.remove(kind.table()) else { continue };
@@ -72,7 +83,7 @@ pub fn read_all<'a>(
         problems.push(unknown_section(key));
     }
     stages.sort_by_key(|stage| stage.id_span.start);
-    Draft { name, run, run_entries, stages }
+    Draft { name, run, run_entries, evals, stages }
 }
 
 fn check_version(root: &mut DeTable<'_>, problems: &mut Vec<Problem>) {
@@ -123,6 +134,35 @@ fn read_run<'a>(root: &mut DeTable<'a>, problems: &mut Vec<Problem>) -> (RunSett
         RunSettings::default()
     });
     (run, table.entries)
+}
+
+fn read_evals<'a>(root: &mut DeTable<'a>, problems: &mut Vec<Problem>) -> Vec<EvalDraft<'a>> {
+    let Some(value) = root.remove("eval") else { return Vec::new() };
+    let span = value.span();
+    let help = "write `[[eval]]`, with two brackets, for every measurement";
+    let DeValue::Array(items) = value.into_inner() else {
+        problems.push(Problem::new("P011", span, "`eval`: expected a list of tables").help(help));
+        return Vec::new();
+    };
+    let mut evals = Vec::new();
+    for (number, item) in items.into_iter().enumerate() {
+        let span = item.span();
+        let DeValue::Table(entries) = item.into_inner() else {
+            problems
+                .push(Problem::new("P011", span, format!("`eval.{number}`: expected a table")).help(help));
+            continue;
+        };
+        let table = Table { path: format!("eval.{number}"), span, entries };
+        let settings = match read::<EvalSettings>(&table) {
+            Ok(settings) => Some(settings),
+            Err(found) => {
+                problems.extend(found);
+                None
+            }
+        };
+        evals.push(EvalDraft { settings, table });
+    }
+    evals
 }
 
 fn read_stage<'a>(
@@ -280,7 +320,7 @@ fn not_a_table(path: &str, span: Range<usize>) -> Problem {
 }
 
 fn unknown_section(key: &Spanned<std::borrow::Cow<'_, str>>) -> Problem {
-    const SECTIONS: [&str; 7] = ["version", "name", "run", "sources", "operators", "banks", "sinks"];
+    const SECTIONS: [&str; 8] = ["version", "name", "run", "eval", "sources", "operators", "banks", "sinks"];
     let name = key.get_ref();
     let problem =
         Problem::new("P012", key.span(), format!("unknown section `{name}`")).label("not known here");

@@ -33,6 +33,27 @@ pub struct OpenSink {
     pub sink: Box<dyn Sink>,
 }
 
+/// Looks at a sink's saved state between steps, and changes nothing.
+pub trait Watcher {
+    /// Id of the sink.
+    fn sink(&self) -> &str;
+
+    /// Whether it wants to look after `steps` steps.
+    fn wants(&self, steps: u64) -> bool;
+
+    /// Looks at what the sink saved after `steps` steps; the numbers go to the metrics of the last of them.
+    ///
+    /// # Errors
+    /// A failure ends the run; the last checkpoint stays.
+    fn look(&mut self, steps: u64, state: &Parts) -> Result<Scalars, StageError>;
+
+    /// One line each for what was seen last.
+    fn lines(&self) -> Vec<String>;
+
+    /// Inputs of its own that could not be used, since the last call.
+    fn take_skips(&mut self) -> Vec<Skip>;
+}
+
 /// Everything the driver works with.
 pub struct Driver<'a> {
     /// Where batches come from.
@@ -53,6 +74,8 @@ pub struct Driver<'a> {
     pub quarantine: &'a mut Quarantine,
     /// Counted so far.
     pub counters: &'a mut Counters,
+    /// `[[eval]]`, if there is any.
+    pub watcher: Option<&'a mut Box<dyn Watcher>>,
 }
 
 impl Driver<'_> {
@@ -70,9 +93,10 @@ impl Driver<'_> {
                 Next::Step(delivery) => {
                     let (wait, begun) = (waiting_since.elapsed(), clock::now());
                     step = delivery.step + 1;
-                    let (scalars, clips) = self.consume(delivery)?;
+                    let (mut scalars, clips) = self.consume(delivery)?;
                     self.flow.consumed(step - 1);
                     let busy = begun.elapsed();
+                    scalars.extend(self.watch(step)?);
                     self.recorder.step(&StepReport {
                         step: step - 1,
                         scalars: &scalars,
@@ -128,6 +152,25 @@ impl Driver<'_> {
             self.flow.shared.arena.give_back(batch);
         }
         Ok((scalars, clips))
+    }
+
+    /// Lets the watcher look, if it wants to after `steps` steps.
+    fn watch(&mut self, steps: u64) -> Result<Scalars, StageError> {
+        let Some(watcher) = self.watcher.as_mut().filter(|watcher| watcher.wants(steps)) else {
+            return Ok(Scalars::new());
+        };
+        let Some(open) = self.sinks.iter_mut().find(|open| open.id == watcher.sink()) else {
+            return Ok(Scalars::new());
+        };
+        let scalars = watcher.look(steps, &open.sink.save()?)?;
+        for line in watcher.lines() {
+            self.recorder.note(format!("eval of {line}"));
+        }
+        // They are no inputs of the run: named, but not counted.
+        for skip in watcher.take_skips() {
+            self.quarantine.add(&skip)?;
+        }
+        Ok(scalars)
     }
 
     fn save(&mut self, step: u64) -> Result<(), StageError> {

@@ -10,14 +10,18 @@ use reelflow_api::rng::Key;
 use reelflow_api::stage::SinkContext;
 
 use super::checkpoint::{self, Checkpoint, Manifest};
-use super::driver::{self, Driver, OpenSink};
+use super::driver::{self, Driver, OpenSink, Watcher};
 use super::flow::Flow;
 use super::layout::{Layout, Parts, SinkEntry};
 use super::run_dir::{self, RunDir, Start};
 use super::scan::scan;
+#[cfg(not(feature = "torch"))]
+use crate::config::EvalSettings;
 use crate::config::{Plan, RunSettings};
 use crate::edge::signal::Stop;
 use crate::edge::threads;
+#[cfg(feature = "torch")]
+use crate::eval::during::watcher;
 use crate::observe::quarantine::Quarantine;
 use crate::observe::recorder::{Recorder, RecorderOptions};
 use crate::observe::summary::{Counters, Ending, Summary};
@@ -62,6 +66,7 @@ pub fn run(plan: Plan, options: Options) -> Result<Outcome, StageError> {
 
 fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     let resolved = plan.resolved.clone();
+    let evals = plan.evals.clone();
     let default = Path::new("runs").join(&plan.name);
     let parts = Parts::of(plan);
     let settings = parts.run.clone();
@@ -99,6 +104,7 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     let first = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.manifest.step);
     let banks = parts.banks.clone();
     let (layout, entries) = parts.layout(catalogues, first)?;
+    let mut watcher = watcher(&evals, &resolved, &settings, layout.steps)?;
     let recorder_options = RecorderOptions {
         steps: layout.steps,
         start_step: first,
@@ -110,7 +116,12 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     let opening = Opening { settings: &settings, dir: &dir, banks: &banks, steps: layout.steps };
     let sinks = opening.open(entries, checkpoint.as_ref())?;
     let manifest = Manifest::new(first, versions, resolved);
-    let books = Books { recorder: &mut recorder, quarantine: &mut quarantine, counters: &mut counters };
+    let books = Books {
+        recorder: &mut recorder,
+        quarantine: &mut quarantine,
+        counters: &mut counters,
+        watcher: watcher.as_mut(),
+    };
     let flowed = flow(layout, sinks, &dir, &settings, manifest, options, books);
     recorder.finish()?;
     let (ending, results) = flowed?;
@@ -121,10 +132,22 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
         ending,
         counters,
         learnt: recorder.learnt(),
+        evals: watcher.map(|watcher| watcher.lines()).unwrap_or_default(),
         checkpoint: checkpoint::newest_dir(&dir.checkpoints())?,
         contact_sheets: if sheets.is_dir() { vec![sheets] } else { Vec::new() },
     };
     Ok(Outcome { results, summary })
+}
+
+/// Without libtorch there is no `train` sink, so a plan with an `[[eval]]` was refused.
+#[cfg(not(feature = "torch"))]
+fn watcher(
+    _: &[EvalSettings],
+    _: &str,
+    _: &RunSettings,
+    _: Option<u64>,
+) -> Result<Option<Box<dyn Watcher>>, StageError> {
+    Ok(None)
 }
 
 /// Where a run writes down what happens.
@@ -132,6 +155,7 @@ struct Books<'a> {
     recorder: &'a mut Recorder,
     quarantine: &'a mut Quarantine,
     counters: &'a mut Counters,
+    watcher: Option<&'a mut Box<dyn Watcher>>,
 }
 
 fn flow(
@@ -156,6 +180,7 @@ fn flow(
         recorder: books.recorder,
         quarantine: books.quarantine,
         counters: books.counters,
+        watcher: books.watcher,
     };
     let driven = driver.drive(first);
     let results = match &driven {

@@ -43,8 +43,9 @@ const OURS: [&str; 7] = [
 ];
 
 /// Settings that may change when a run goes on: they choose how fast and where, not what.
-const FREE_TO_CHANGE: [&str; 9] = [
+const FREE_TO_CHANGE: [&str; 10] = [
     "name",
+    "eval",
     "run.out",
     "run.steps",
     "run.workers",

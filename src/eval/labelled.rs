@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use reelflow_api::error::StageError;
 use reelflow_api::item::Segment;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Embedded, EvalOptions};
 
 /// Who may find whom.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// Segments of split `test` search among those of split `train`; others are left out.

@@ -10,13 +10,17 @@
 //! Nothing of the encoder is trained here, so the figures say what the embeddings hold.
 
 #[cfg(feature = "torch")]
+pub mod during;
+#[cfg(feature = "torch")]
 pub mod embed;
 pub mod figures;
 pub mod folds;
 pub mod knn;
 pub mod labelled;
 pub mod logistic;
+pub mod moments;
 pub mod neighbours;
+pub mod plane;
 pub mod probe;
 #[cfg(feature = "torch")]
 pub mod recipe;
@@ -38,6 +42,8 @@ pub use report::{Report, side_by_side};
 pub struct Embedded {
     /// The segment the clip was cut from; clips of one segment are averaged.
     pub segment: Arc<Segment>,
+    /// Media time of the clip's first and last frame, seconds.
+    pub span_secs: (f64, f64),
     /// The embedding; of one length for all.
     pub vector: Vec<f32>,
 }
@@ -86,4 +92,4 @@ pub fn evaluate(items: &[Embedded], options: &EvalOptions) -> Result<Report, Sta
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,8 @@
 //! Turns the pipeline a network was trained with into one that evaluates it: the same clip length, stride,
 //! size and normalisation; centre crops of evenly spaced clips, nothing left to chance.
 
+use std::path::Path;
+
 use reelflow_api::error::StageError;
 use toml::{Table, Value};
 
@@ -17,19 +19,37 @@ pub struct Recipe {
     size: i64,
     /// The `normalize` step, if there was one.
     normalize: Option<Table>,
+    /// All sources, by id.
+    sources: Table,
 }
 
 /// What the command line may add.
 #[derive(Clone, Debug)]
 pub struct Wishes {
-    /// Files, folders or lists to evaluate on.
-    pub data: Vec<String>,
+    /// The source of the clips, as a table of a pipeline.
+    pub source: Table,
     /// Clips of every segment.
     pub clips: u32,
     /// `forward`, `middle_frame` or `shuffled`.
     pub order: String,
     /// Clips embedded at a time.
     pub batch: u32,
+    /// Worker threads; 0: one a core.
+    pub workers: u32,
+}
+
+/// The source `files` with these paths (and the folder of what lists name), classes from folders or lists.
+#[must_use]
+pub fn files(paths: &[String], root: Option<&Path>) -> Table {
+    let mut source = Table::from_iter([
+        ("type".to_owned(), Value::from("files")),
+        ("paths".to_owned(), Value::Array(paths.iter().cloned().map(Value::String).collect())),
+        ("labels".to_owned(), "folder".into()),
+    ]);
+    if let Some(root) = root {
+        source.insert("root".to_owned(), root.to_string_lossy().into_owned().into());
+    }
+    source
 }
 
 /// Id of the operator that samples in an evaluating pipeline.
@@ -83,7 +103,23 @@ impl Recipe {
                 .iter()
                 .find(|step| step.get("op").and_then(Value::as_str) == Some("normalize"))
                 .map(|step| (*step).clone()),
+            sources: pipeline.get("sources").and_then(Value::as_table).cloned().unwrap_or_default(),
         })
+    }
+
+    /// The same without normalisation: values from 0 to 1, for pictures.
+    #[must_use]
+    pub fn unnormalised(&self) -> Self {
+        Self { normalize: None, ..self.clone() }
+    }
+
+    /// The source `id` as a table.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn source(&self, id: &str) -> Result<Table, StageError> {
+        let found = self.sources.get(id).and_then(Value::as_table).cloned();
+        found.ok_or_else(|| StageError::refused("eval", format!("the pipeline has no source `{id}`")))
     }
 
     /// The evaluating pipeline, as text that the ordinary loader checks.
@@ -101,11 +137,6 @@ impl Recipe {
         let stage = |entries: Vec<(&str, Value)>| {
             Value::Table(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
         };
-        let source = stage(vec![
-            ("type", "files".into()),
-            ("paths", strings(&wishes.data)),
-            ("labels", "folder".into()),
-        ]);
         let sampler = stage(vec![
             ("type", "sweep".into()),
             ("inputs", strings(&["data".to_owned()])),
@@ -128,7 +159,8 @@ impl Recipe {
         let pipeline = stage(vec![
             ("version", 1.into()),
             ("name", "eval".into()),
-            ("sources", stage(vec![("data", source)])),
+            ("run", stage(vec![("workers", i64::from(wishes.workers).into())])),
+            ("sources", stage(vec![("data", Value::Table(wishes.source.clone()))])),
             ("operators", stage(vec![(SAMPLER, sampler), ("views", augment), ("batch", batch)])),
             ("sinks", stage(vec![("embeddings", sink)])),
         ]);
@@ -176,8 +208,13 @@ mod tests {
     fn length_stride_size_and_normalisation_are_those_of_training() {
         let recipe = Recipe::of(TRAINING).unwrap();
         assert_eq!((recipe.train.as_str(), recipe.frames, recipe.size), ("learn", 8, 48));
-        let wishes =
-            Wishes { data: vec!["a \"b\"".to_owned()], clips: 3, order: "forward".to_owned(), batch: 4 };
+        let wishes = Wishes {
+            source: files(&["a \"b\"".to_owned()], None),
+            clips: 3,
+            order: "forward".to_owned(),
+            batch: 4,
+            workers: 2,
+        };
         let text = recipe.pipeline(&wishes);
         let table: Table = text.parse().unwrap();
         assert_eq!(table["sources"]["data"]["paths"][0].as_str(), Some("a \"b\""));

@@ -131,12 +131,74 @@ impl Report {
     }
 }
 
-/// A table with one column an encoder (`untrained`, `trained`) beside the column of guessing.
+/// A report with what it is about.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// `untrained`, `step 600`.
+    pub encoder: String,
+    /// Order of the frames in a clip: `forward`, or a control.
+    pub order: String,
+    /// The figures.
+    pub report: Report,
+}
+
+impl Column {
+    /// The encoder, and the control if it is one.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if self.order == "forward" {
+            self.encoder.clone()
+        } else {
+            format!("{} {}", self.encoder, self.order)
+        }
+    }
+}
+
+/// All reports by their names, each with `encoder` and `order` beside its figures.
 #[must_use]
-pub fn side_by_side(columns: &[(&str, &Report)]) -> String {
-    let Some((_, first)) = columns.first() else { return String::new() };
+pub fn to_json(columns: &[Column]) -> Value {
+    let entry = |column: &Column| {
+        let mut report = column.report.to_json();
+        report["encoder"] = column.encoder.as_str().into();
+        report["order"] = column.order.as_str().into();
+        (column.name(), report)
+    };
+    Value::Object(columns.iter().map(entry).collect())
+}
+
+/// A table with one row an encoder and order, below the row of guessing: what is left without the motion.
+#[must_use]
+pub fn controls(columns: &[Column]) -> String {
+    let Some(first) = columns.first().map(|column| &column.report) else { return String::new() };
+    let has_probe = first.probe.is_some();
+    let head = |name: &str| [name.to_owned(), "95 %".to_owned(), "balanced".to_owned()];
+    let guess = [percent(first.majority), String::new(), percent(first.chance)];
+    let cells =
+        |it: &Figures| [percent(it.accuracy), interval(it.accuracy_interval), percent(it.balanced_accuracy)];
+    let hit = |report: &Report, of: &dyn Fn(&Hit) -> f64| {
+        report.hits.first().map_or(String::new(), |it| percent(of(it)))
+    };
+    let row = |name: String, knn: [String; 3], probe: Option<[String; 3]>, hit: String| {
+        [vec![name], knn.to_vec(), probe.into_iter().flatten().collect(), vec![hit]].concat()
+    };
+    let hit_name = first.hits.first().map_or(String::new(), |hit| format!("hit@{}", hit.k));
+    let mut rows = vec![
+        row(String::new(), head("kNN"), has_probe.then(|| head("probe")), hit_name),
+        row("guessing".to_owned(), guess.clone(), has_probe.then_some(guess), hit(first, &|it| it.chance)),
+    ];
+    rows.extend(columns.iter().map(|Column { encoder, order, report }| {
+        let probe = report.probe.as_ref().map(|probe| cells(&probe.figures));
+        row(format!("{encoder}, {order}"), cells(&report.knn), probe, hit(report, &|it| it.share))
+    }));
+    format!("{}\n\n{}", first.heading(), aligned(&rows))
+}
+
+/// A table with one column an encoder (`untrained`, `step 600`) beside the column of guessing.
+#[must_use]
+pub fn side_by_side(columns: &[Column]) -> String {
+    let Some(first) = columns.first().map(|column| &column.report) else { return String::new() };
     let mut table = Table { columns, rows: vec![vec![String::new(), "guessing".to_owned()]] };
-    table.rows[0].extend(columns.iter().map(|(name, _)| (*name).to_owned()));
+    table.rows[0].extend(columns.iter().map(Column::name));
     table.classifier(["kNN accuracy", "kNN balanced"], first, &|report| Some(&report.knn));
     if first.probe.is_some() {
         table.classifier(["probe accuracy", "probe balanced"], first, &|report| {
@@ -166,13 +228,13 @@ pub fn side_by_side(columns: &[(&str, &Report)]) -> String {
 
 /// Rows of cells under construction.
 struct Table<'a> {
-    columns: &'a [(&'a str, &'a Report)],
+    columns: &'a [Column],
     rows: Vec<Vec<String>>,
 }
 
 impl Table<'_> {
     fn row(&mut self, name: String, guess: String, of: &dyn Fn(&Report) -> String) {
-        let figures = self.columns.iter().map(|(_, report)| of(report));
+        let figures = self.columns.iter().map(|column| of(&column.report));
         self.rows.push([name, guess].into_iter().chain(figures).collect());
     }
 
@@ -203,8 +265,8 @@ fn interval((low, high): (f64, f64)) -> String {
     format!("{:.0}-{:.0} %", low * 100.0, high * 100.0)
 }
 
-/// First column to the left, the others to the right.
-fn aligned(rows: &[Vec<String>]) -> String {
+/// Rows of cells below each other: first column to the left, the others to the right.
+pub fn aligned(rows: &[Vec<String>]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
     let line = |row: &Vec<String>| {

@@ -18,6 +18,7 @@ fn items(text: &str) -> Vec<Embedded> {
             let segment = segment(number as u64, label, group, split);
             let clips = vectors.split('|').map(move |vector| Embedded {
                 segment: Arc::clone(&segment),
+                span_secs: (0.0, 1.0),
                 vector: vector.split(',').map(|value| value.parse().unwrap()).collect(),
             });
             clips.collect::<Vec<_>>()
@@ -49,6 +50,15 @@ fn segment(number: u64, label: Name, group: Name, split: Name) -> Arc<Segment> {
         group,
         split,
     })
+}
+
+/// Segment `number` of a file of its own with `frames` frames, one a second.
+pub(crate) fn segment_of(number: u64, frames: u32) -> Arc<Segment> {
+    let mut segment = (*segment(number, None, None, None)).clone();
+    let times = (0..u64::from(frames)).map(|frame| frame * 1_000_000_000).collect();
+    segment.media = Arc::new(Media { times, ..(*segment.media).clone() });
+    segment.count = frames;
+    Arc::new(segment)
 }
 
 fn plain(k: usize) -> EvalOptions {
@@ -100,7 +110,7 @@ fn identical_gallery_and_queries_hit_at_once() {
             vectors.iter().enumerate().map(move |(index, vector)| {
                 let label = Some(format!("c{}", index % 8).into());
                 let segment = segment((side * 40 + index) as u64, label, None, Some((*split).into()));
-                Embedded { segment, vector: vector.clone() }
+                Embedded { segment, span_secs: (0.0, 1.0), vector: vector.clone() }
             })
         })
         .collect();
@@ -122,7 +132,7 @@ fn random_features_reach_chance_and_hits_never_fall() {
         .enumerate()
         .map(|(index, vector)| {
             let label = Some(format!("c{}", index % 4).into());
-            Embedded { segment: segment(index as u64, label, None, None), vector }
+            Embedded { segment: segment(index as u64, label, None, None), span_secs: (0.0, 1.0), vector }
         })
         .collect();
     let report = evaluate(&items, &EvalOptions::default()).unwrap();
@@ -194,7 +204,11 @@ fn noisy(count: usize, split: &dyn Fn(usize) -> Option<&'static str>) -> Vec<Emb
         vector[index % 4] += 2.0;
         let label = Some(format!("c{}", index % 4).into());
         let group = Some(format!("g{}", index / 4).into());
-        Embedded { segment: segment(index as u64, label, group, split(index).map(Arc::from)), vector }
+        Embedded {
+            segment: segment(index as u64, label, group, split(index).map(Arc::from)),
+            span_secs: (0.0, 1.0),
+            vector,
+        }
     };
     (0..count).map(item).collect()
 }
@@ -222,7 +236,11 @@ fn the_probe_never_learns_from_the_group_it_is_tried_on() {
             let group = index / 4;
             let vector = (0..12).map(|axis| f32::from(u8::from(axis == group))).collect();
             let label = Some(format!("c{}", group % 2).into());
-            Embedded { segment: segment(index as u64, label, Some(format!("g{group}").into()), None), vector }
+            Embedded {
+                segment: segment(index as u64, label, Some(format!("g{group}").into()), None),
+                span_secs: (0.0, 1.0),
+                vector,
+            }
         })
         .collect();
     let report = evaluate(&items, &EvalOptions::default()).unwrap();
@@ -238,7 +256,12 @@ fn the_table_puts_encoders_side_by_side() {
     let options = EvalOptions { probe: true, ranks: vec![1, 2], ..plain(1) };
     let untrained = evaluate(&items("a//train:1,0 b//train:0,1 a//test:0,1 b//test:0,1"), &options).unwrap();
     let trained = evaluate(&items("a//train:1,0 b//train:0,1 a//test:1,0 b//test:0,1"), &options).unwrap();
-    let columns = [("untrained", &untrained), ("trained", &trained)];
+    let column = |encoder: &str, order: &str, report: &Report| report::Column {
+        encoder: encoder.to_owned(),
+        order: order.to_owned(),
+        report: report.clone(),
+    };
+    let columns = [column("untrained", "forward", &untrained), column("trained", "forward", &trained)];
     assert_eq!(
         side_by_side(&columns),
         "2 queries among 2 segments of 2 classes, protocol split, kNN with k 1; linear probe fitted to `train`\n\n\
@@ -257,7 +280,19 @@ fn the_table_puts_encoders_side_by_side() {
          \u{20} a (1)                                   0 / 0 %  100 / 100 %\n\
          \u{20} b (1)                               100 / 100 %  100 / 100 %"
     );
-    let json = trained.to_json();
-    assert_eq!((&json["hits"][0]["share"], &json["accuracy"]), (&1.0.into(), &1.0.into()));
-    assert_eq!(json["probe"]["confusion"], serde_json::json!([[1, 0], [0, 1]]));
+    let columns = [column("trained", "forward", &trained), column("trained", "shuffled", &untrained)];
+    assert_eq!(
+        report::controls(&columns).split_once("\n\n").unwrap().1,
+        "\u{20}                      kNN      95 %  balanced    probe      95 %  balanced    hit@1\n\
+         guessing            50.0 %              50.0 %   50.0 %              50.0 %   50.0 %\n\
+         trained, forward   100.0 %  34-100 %   100.0 %  100.0 %  34-100 %   100.0 %  100.0 %\n\
+         trained, shuffled   50.0 %    9-91 %    50.0 %   50.0 %    9-91 %    50.0 %   50.0 %"
+    );
+    let json = report::to_json(&columns);
+    assert_eq!(json["trained"]["probe"]["confusion"], serde_json::json!([[1, 0], [0, 1]]));
+    assert_eq!(
+        (&json["trained"]["hits"][0]["share"], &json["trained"]["accuracy"]),
+        (&1.0.into(), &1.0.into())
+    );
+    assert_eq!(json["trained shuffled"]["order"], "shuffled");
 }

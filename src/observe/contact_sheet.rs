@@ -1,9 +1,9 @@
 //! Draws contact sheets: what the trainer sees, one row a view, its frames from left to right.
 
-use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage, imageops};
+use image::{Rgb, RgbImage, imageops};
 use reelflow_api::item::{Batch, View};
 
+use super::canvas::{Canvas, FAINT, INK};
 use super::letters;
 
 /// Longest side of a thumbnail, pixels; larger views are scaled down.
@@ -16,10 +16,6 @@ const GAP: u32 = 2;
 const TITLE: u32 = letters::HEIGHT + 7;
 /// Space below each thumbnail, pixels; holds its frame number.
 const NUMBER: u32 = letters::HEIGHT + 4;
-
-const PAPER: Rgb<u8> = Rgb([24, 24, 28]);
-const INK: Rgb<u8> = Rgb([235, 235, 235]);
-const FAINT: Rgb<u8> = Rgb([150, 150, 160]);
 
 /// How values of a view become light: `value * std + mean` is 0 for black and 1 for full light.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +31,14 @@ impl Light {
     pub const PLAIN: Self = Self { mean: [0.0; 3], std: [1.0; 3] };
 }
 
+/// [`png`] of all slots, with the title of each.
+///
+/// # Errors
+/// If the picture cannot be encoded; the message says why.
+pub fn titled_png(batch: &Batch, titles: &[String], light: Light) -> Result<Vec<u8>, String> {
+    sheet(batch, batch.slots.len(), light, |index| titles.get(index).cloned().unwrap_or_default()).png()
+}
+
 /// The first `samples` slots of a batch as a PNG file: for each slot a title and one row a view, each frame
 /// with its number in the segment below it. Views with one channel are grey, of more the first three are
 /// taken as red, green, blue.
@@ -42,15 +46,16 @@ impl Light {
 /// # Errors
 /// If the picture cannot be encoded; the message says why.
 pub fn png(batch: &Batch, samples: usize, light: Light) -> Result<Vec<u8>, String> {
-    let sheet = sheet(batch, samples, light);
-    let mut bytes = Vec::new();
-    PngEncoder::new(&mut bytes)
-        .write_image(sheet.as_raw(), sheet.width(), sheet.height(), ExtendedColorType::Rgb8)
-        .map_err(|error| error.to_string())?;
-    Ok(bytes)
+    sheet(batch, samples, light, |index| title(batch, index)).png()
 }
 
-fn sheet(batch: &Batch, samples: usize, light: Light) -> RgbImage {
+fn title(batch: &Batch, index: usize) -> String {
+    let slot = &batch.slots[index];
+    let attempt = if slot.attempt > 0 { format!(" attempt {}", slot.attempt) } else { String::new() };
+    format!("step {} slot {} segment {:x}{attempt}", batch.step, slot.slot, slot.segment.0)
+}
+
+fn sheet(batch: &Batch, samples: usize, light: Light, title: impl Fn(usize) -> String) -> Canvas {
     let samples = samples.min(batch.slots.len());
     let letters_wide = batch.views.iter().map(|view| view.name.chars().count()).max().unwrap_or(0) as u32;
     let margin = letters_wide * letters::WIDTH + 10;
@@ -58,33 +63,25 @@ fn sheet(batch: &Batch, samples: usize, light: Light) -> RgbImage {
     let row_height = |view: &View| thumb_size(view).1 + NUMBER;
     let width = margin + batch.views.iter().map(row_width).max().unwrap_or(0).max(40 * letters::WIDTH);
     let group = TITLE + batch.views.iter().map(row_height).sum::<u32>();
-    let mut sheet = RgbImage::from_pixel(width, (group * samples as u32).max(1) + GAP, PAPER);
+    let mut sheet = Canvas::new(width, (group * samples as u32).max(1) + GAP);
     let mut top = 0;
     for (index, slot) in batch.slots.iter().enumerate().take(samples) {
-        let attempt = if slot.attempt > 0 { format!(" attempt {}", slot.attempt) } else { String::new() };
-        let title = format!("step {} slot {} segment {:x}{attempt}", batch.step, slot.slot, slot.segment.0);
-        write(&mut sheet, 4, top + 5, &title, FAINT);
+        sheet.write(4, top + 5, &title(index), FAINT);
         top += TITLE;
         for (number, view) in batch.views.iter().enumerate() {
             let (thumb_width, thumb_height) = thumb_size(view);
-            write(
-                &mut sheet,
-                4,
-                top + thumb_height / 2 - letters::HEIGHT.min(thumb_height) / 2,
-                &view.name,
-                INK,
-            );
+            sheet.write(4, top + thumb_height / 2 - letters::HEIGHT.min(thumb_height) / 2, &view.name, INK);
             for (place, frame) in shown(view.shape[1]).into_iter().enumerate() {
                 let left = margin + place as u32 * (thumb_width + GAP);
                 let picture = picture(view, index, frame, light);
                 imageops::replace(
-                    &mut sheet,
+                    &mut sheet.picture,
                     &fit(picture, thumb_width, thumb_height),
                     left.into(),
                     top.into(),
                 );
                 if let Some(frame) = slot.frames.get(number).and_then(|frames| frames.get(frame)) {
-                    write(&mut sheet, left, top + thumb_height + 2, &frame.to_string(), FAINT);
+                    sheet.write(left, top + thumb_height + 2, &frame.to_string(), FAINT);
                 }
             }
             top += thumb_height + NUMBER;
@@ -129,15 +126,6 @@ fn picture(view: &View, index: usize, frame: usize, light: Light) -> RgbImage {
     })
 }
 
-/// Writes `text` with its left top corner at (`left`, `top`); what does not fit is left out.
-fn write(sheet: &mut RgbImage, left: u32, top: u32, text: &str, ink: Rgb<u8>) {
-    letters::draw(text, |x, y| {
-        if let Some(pixel) = sheet.get_pixel_mut_checked(left + x, top + y) {
-            *pixel = ink;
-        }
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use reelflow_api::item::{SegmentId, SlotInfo};
@@ -155,11 +143,12 @@ mod tests {
 
     #[test]
     fn frames_stand_in_time_order_slot_below_slot() {
-        let sheet = sheet(&batch(), 8, Light::PLAIN);
+        let batch = batch();
+        let sheet = sheet(&batch, 8, Light::PLAIN, |index| title(&batch, index));
         let margin = 4 * letters::WIDTH + 10;
         let group = TITLE + 2 + NUMBER;
         for (slot, t) in (0..2).flat_map(|slot| (0..3).map(move |t| (slot, t))) {
-            let pixel = sheet.get_pixel(margin + t * (4 + GAP) + 1, slot * group + TITLE + 1);
+            let pixel = sheet.picture.get_pixel(margin + t * (4 + GAP) + 1, slot * group + TITLE + 1);
             let wanted = ((slot as f32 * 0.5 + t as f32 * 0.1) * 255.0).round() as u8;
             assert_eq!(pixel.0, [wanted; 3], "slot {slot}, frame {t}");
         }
@@ -189,8 +178,11 @@ mod tests {
 
     #[test]
     fn a_png_comes_out() {
-        let bytes = png(&batch(), 1, Light::PLAIN).unwrap();
+        let batch = batch();
+        let bytes = png(&batch, 1, Light::PLAIN).unwrap();
         let back = image::load_from_memory(&bytes).unwrap().to_rgb8();
-        assert_eq!(back, sheet(&batch(), 1, Light::PLAIN));
+        assert_eq!(back, sheet(&batch, 1, Light::PLAIN, |index| title(&batch, index)).picture);
+        let other = titled_png(&batch, &["other".to_owned()], Light::PLAIN).unwrap();
+        assert_ne!(other, titled_png(&batch, &[], Light::PLAIN).unwrap());
     }
 }

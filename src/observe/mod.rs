@@ -4,10 +4,13 @@
 //! run directory.
 
 pub mod bench;
+pub mod canvas;
+pub mod confusion;
 pub mod contact_sheet;
 pub mod events;
 pub mod letters;
 pub mod loss;
+pub mod map;
 pub mod metrics;
 pub mod progress;
 pub mod quarantine;

@@ -77,6 +77,8 @@ pub struct Summary {
     pub counters: Counters,
     /// What was learnt.
     pub learnt: Learnt,
+    /// A line each `[[eval]]`: what was measured last.
+    pub evals: Vec<String>,
     /// Newest complete checkpoint.
     pub checkpoint: Option<PathBuf>,
     /// Folders of contact sheets.
@@ -107,6 +109,9 @@ impl Summary {
         if let Some(learnt) = self.loss() {
             row("learnt", learnt);
         }
+        for line in &self.evals {
+            row("eval", line.clone());
+        }
         for (name, place) in self.places() {
             row(name, place);
         }
@@ -129,6 +134,7 @@ impl Summary {
             "last_loss": self.learnt.last_loss,
             "best_loss": self.learnt.best_loss,
             "loss_smoothed_over": SMOOTHED_OVER,
+            "evals": self.evals,
             "data_wait_share": self.learnt.data_wait_share,
             "secs": self.learnt.secs,
             "checkpoint": self.checkpoint.as_ref().map(|path| path.to_string_lossy()),
@@ -246,6 +252,7 @@ mod tests {
                 clips: 400,
                 secs: 80.0,
             },
+            evals: vec!["labelled after 50 steps: kNN 45.3 % (guessing 6.2 %)".to_owned()],
             checkpoint: Some("runs/my demo/checkpoints/step=000050".into()),
             contact_sheets: vec!["runs/my demo/preview".into()],
         }
@@ -260,6 +267,7 @@ mod tests {
              skipped   1 empty, 3 not_media (runs/my demo/quarantine.jsonl)\n  \
              made      1200 clips in 50 batches, 2 slots redrawn, 1:20 (5.0 samples/s, 25 % of it waiting for data)\n  \
              learnt    loss 6.2500 -> 4.5000, best 4.2500 (means of 20 steps)\n  \
+             eval      labelled after 50 steps: kNN 45.3 % (guessing 6.2 %)\n  \
              metrics   runs/my demo/metrics.jsonl\n  \
              saved     runs/my demo/checkpoints/step=000050\n  \
              sheets    runs/my demo/preview\n  \

@@ -43,8 +43,16 @@ const LISTS: [&str; 3] = ["txt", "csv", "tsv"];
 struct FilesSettings {
     /// Files, folders (with all below), globs (`*`, `**`, `?`, `[…]`, `{a,b}`), and lists: `.txt` with a path
     /// a line, `.csv` or `.tsv` with a header (`path`, and optionally `label`, `split`, `group`, `start_secs`,
-    /// `end_secs`). Relative to the current folder; inside a list, to the list's folder first.
+    /// `end_secs`), and the lists of UCF101 (`trainlist01.txt`), HMDB51 (`CLASS_test_split1.txt`) and Kinetics
+    /// (`.csv` with `youtube_id`) as published. Relative to the current folder; inside a list, to `root` or the
+    /// list's folder first.
     paths: Vec<String>,
+    /// Folder of the media that lists name, where it is not the list's own.
+    #[serde(default)]
+    root: Option<PathBuf>,
+    /// Only media of this split (`train`), as lists or folders name it; all if not given.
+    #[serde(default)]
+    split: Option<String>,
     /// Where the class of a file comes from; a list's own `label` comes first. Never shown to a pretext task.
     #[serde(default)]
     labels: Labels,
@@ -80,11 +88,18 @@ impl Settings for FilesSettings {
 
 impl Source for FilesSettings {
     fn list(&self) -> Result<Listing, StageError> {
-        let mut found = Found { labels: self.labels, ..Found::default() };
+        let mut found = Found { labels: self.labels, root: self.root.clone(), ..Found::default() };
         for path in &self.paths {
             found.add(path)?;
         }
-        let listing = found.listing();
+        let mut listing = found.listing();
+        if let Some(split) = &self.split {
+            listing.candidates.retain(|candidate| candidate.split.as_deref() == Some(split));
+            if listing.candidates.is_empty() {
+                let paths = self.paths.join(", ");
+                return Err(StageError::failed("files", format!("no video of split `{split}` in {paths}")));
+            }
+        }
         if listing.candidates.is_empty() && listing.skipped.is_empty() {
             return Err(StageError::failed(
                 "files",
@@ -111,6 +126,7 @@ impl Source for FilesSettings {
 #[derive(Default)]
 struct Found {
     labels: Labels,
+    root: Option<PathBuf>,
     candidates: BTreeMap<(PathBuf, Option<(u64, u64)>), Candidate>,
     skipped: BTreeMap<PathBuf, Skip>,
 }
@@ -155,7 +171,15 @@ impl Found {
             .collect();
         let from = if fixed.as_os_str().is_empty() { Path::new(".") } else { fixed.as_path() };
         let before = self.candidates.len() + self.skipped.len();
-        self.add_folder(from, &|path| matcher.is_match(path.strip_prefix("./").unwrap_or(path)));
+        let matches = |path: &Path| matcher.is_match(path.strip_prefix("./").unwrap_or(path));
+        self.add_folder(from, &|path| matches(path) && !has_extension(path, &LISTS));
+        // HMDB51 has a list a class.
+        let lists = WalkDir::new(from).follow_links(true).sort_by_file_name().into_iter().flatten();
+        for list in lists.map(walkdir::DirEntry::into_path).filter(|path| has_extension(path, &LISTS)) {
+            if matches(&list) && list.is_file() {
+                self.add_list(&list)?;
+            }
+        }
         if self.candidates.len() + self.skipped.len() == before {
             self.skip(Path::new(pattern), SkipReason::Vanished, "no file matches this pattern".to_owned());
         }
@@ -163,7 +187,7 @@ impl Found {
     }
 
     fn add_list(&mut self, path: &Path) -> Result<(), StageError> {
-        for entry in list::read(path)? {
+        for entry in list::read(path, self.root.as_deref())? {
             let Some(mut candidate) = self.candidate(&entry.path) else { continue };
             candidate.label = entry.label.or(candidate.label);
             candidate.split = entry.split.or(candidate.split);

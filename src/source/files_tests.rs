@@ -4,7 +4,7 @@ use super::*;
 
 fn settings(dir: &Path, paths: &[&str], labels: Labels) -> FilesSettings {
     let paths = paths.iter().map(|path| dir.join(path).to_string_lossy().into_owned()).collect();
-    FilesSettings { paths, labels, segment_secs: None, on_error: OnError::default() }
+    FilesSettings { paths, root: None, split: None, labels, segment_secs: None, on_error: OnError::default() }
 }
 
 /// A folder with the given files, one byte each unless the name ends in `.empty.mp4`.
@@ -101,4 +101,17 @@ fn nothing_found_is_an_error_that_says_what_is_looked_for() {
     let dir = folder(&["readme.md"]);
     let error = settings(dir.path(), &[""], Labels::None).list().unwrap_err();
     assert!(error.message.contains(".mp4"), "{error}");
+}
+
+#[test]
+fn a_glob_of_lists_reads_them_and_a_split_may_be_chosen() {
+    let dir = folder(&["wave/a.avi", "wave/b.avi", "jump/c.avi"]);
+    fs::write(dir.path().join("wave_test_split1.txt"), "a.avi 1\nb.avi 2\n").unwrap();
+    fs::write(dir.path().join("jump_test_split1.txt"), "c.avi 1\n").unwrap();
+    let all = settings(dir.path(), &["*_split1.txt"], Labels::None);
+    assert_eq!(names(dir.path(), &all.list().unwrap()), ["jump/c.avi", "wave/a.avi", "wave/b.avi"]);
+    let train = FilesSettings { split: Some("train".to_owned()), ..all.clone() };
+    assert_eq!(names(dir.path(), &train.list().unwrap()), ["jump/c.avi", "wave/a.avi"]);
+    let error = FilesSettings { split: Some("dev".to_owned()), ..all }.list().unwrap_err();
+    assert!(error.message.starts_with("no video of split `dev`"), "{error}");
 }
