@@ -11,7 +11,9 @@ use super::store::Store;
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Init {
-    /// Convolutions normal with variance `2 / fan_out`, batch norm 1 and 0 (torchvision video networks).
+    /// Convolutions normal with variance `2 / fan_out`, batch norm 1 and 0 (torchvision's residual video
+    /// networks); `2 / fan_in` for the Inception networks, whose widths change so much from layer to layer that
+    /// the other leaves numbers beyond f32 until batch norm has its statistics.
     #[default]
     Torchvision,
     /// Convolutions uniform after Xavier with gain `√2`, batch norm scale normal around 1 with standard
@@ -30,6 +32,8 @@ pub struct Maker<'a> {
     pub key: Key,
     /// What the encoder's family says of batch norm.
     pub norm: NormRule,
+    /// Whether [`Init::Torchvision`] counts what comes into a convolution instead of what goes out.
+    pub fan_in: bool,
 }
 
 impl Maker<'_> {
@@ -66,7 +70,8 @@ impl Conv {
         let name = format!("{name}.weight");
         let values = match make.init {
             Init::Torchvision => {
-                let deviation = (2.0 / (output * field) as f64).sqrt();
+                let fan = if make.fan_in { input } else { output };
+                let deviation = (2.0 / (fan * field) as f64).sqrt();
                 make.draw(&name, output * input * field, |rng| deviation * rng.normal())
             }
             Init::Vtdl => {

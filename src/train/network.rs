@@ -34,7 +34,13 @@ impl Network {
     #[must_use]
     pub fn new(architecture: &Architecture, heads: &[Head], key: Key, device: Device) -> Self {
         let mut store = Store::new(device);
-        let mut make = Maker { store: &mut store, init: architecture.init, key, norm: NormRule::default() };
+        let mut make = Maker {
+            store: &mut store,
+            init: architecture.init,
+            key,
+            norm: NormRule::default(),
+            fan_in: false,
+        };
         let encoder = Encoder::new(&mut make, architecture);
         let features = architecture.features();
         let heads = heads

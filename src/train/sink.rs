@@ -371,6 +371,6 @@ fn clip_shape(context: &SinkContext, task: &dyn Pretext) -> Result<[usize; 4], S
 }
 
 #[cfg(test)]
-mod oracles;
+mod oracle_tests;
 #[cfg(test)]
 mod tests;

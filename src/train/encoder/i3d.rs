@@ -7,11 +7,8 @@
 use tch::Tensor;
 
 use super::Trunk;
-use super::inception::{BLOCKS, Block, Channels, Unit};
-use crate::train::layers::{Conv, Maker, Norm, NormRule, pad_same};
-
-/// Batch norm of the ported weights.
-const NORM: NormRule = NormRule { epsilon: 1e-3, momentum: 0.01 };
+use super::inception::{BLOCKS, Block, Channels, NORM, Unit};
+use crate::train::layers::{Conv, Maker, Norm, pad_same};
 
 /// Names of [`BLOCKS`], and the pooling before each (kernel, stride: time, rows, columns).
 const PLACES: [(&str, Option<([i64; 3], [i64; 3])>); 9] = [
@@ -63,7 +60,7 @@ fn pool(x: &Tensor, kernel: [i64; 3], stride: [i64; 3]) -> Tensor {
 impl I3d {
     /// Draws the first weights from the maker's key.
     pub fn new(make: &mut Maker<'_>) -> Self {
-        make.norm = NORM;
+        (make.norm, make.fan_in) = (NORM, true);
         let conv = Conv::new(make, "Conv3d_1a_7x7.conv3d", (3, 64), FIRST.0, FIRST.1).unpadded();
         let first = Unit(conv, Norm::new(make, "Conv3d_1a_7x7.bn", 64));
         let second = [unit(make, "Conv3d_2b_1x1", (64, 64), 1), unit(make, "Conv3d_2c_3x3", (64, 192), 3)];

@@ -10,12 +10,8 @@
 use tch::Tensor;
 
 use super::Trunk;
-use super::inception::{BLOCKS, Block, Channels, Gate, Unit, chain};
-use crate::train::layers::{Conv, Maker, Norm, NormRule};
-
-/// The epsilon is torchvision's. Its momentum of 0.001 suits runs of hundreds of thousands of steps: in
-/// shorter ones the running statistics never leave their start. This is I3D's.
-const NORM: NormRule = NormRule { epsilon: 1e-3, momentum: 0.01 };
+use super::inception::{BLOCKS, Block, Channels, Gate, NORM, Unit, chain};
+use crate::train::layers::{Conv, Maker, Norm};
 
 /// Where torchvision's list of layers has [`BLOCKS`], and the pooling before each (kernel, stride, padding).
 const PLACES: [(usize, Option<[[i64; 3]; 3]>); 9] = [
@@ -84,7 +80,7 @@ fn pool(x: &Tensor, [kernel, stride, padding]: [[i64; 3]; 3]) -> Tensor {
 impl S3d {
     /// Draws the first weights from the maker's key. `gated`: S3D-G.
     pub fn new(make: &mut Maker<'_>, gated: bool) -> Self {
-        make.norm = NORM;
+        (make.norm, make.fan_in) = (NORM, true);
         let first = split(make, "features.0", (3, 64), 7, 2).into();
         let mut second = vec![one(make, "features.2", (64, 64))];
         second.extend(split(make, "features.3", (64, 192), 3, 1));

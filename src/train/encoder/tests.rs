@@ -100,6 +100,19 @@ fn differences_see_no_still_picture() {
     assert_eq!(architecture.least_clip(), (9, 16));
 }
 
+/// Before the first step batch norm has no statistics to go by; features must be numbers all the same.
+#[test]
+fn untrained_features_are_neither_vanishing_nor_huge() {
+    for name in [EncoderName::C3dBn, EncoderName::I3d, EncoderName::S3d, EncoderName::S3dG] {
+        for init in [Init::Torchvision, Init::Vtdl] {
+            let architecture = EncoderSettings { init, ..settings(name) }.architecture();
+            let network = Network::new(&architecture, &[], Key::new(1), Device::Cpu);
+            let largest = network.features(&clips([8, 32]), false).abs().max().double_value(&[]);
+            assert!((1e-6..1e6).contains(&largest), "{name:?} {init:?}: {largest}");
+        }
+    }
+}
+
 #[test]
 fn bf16_features_are_f32_and_near_those_of_f32() {
     for name in [EncoderName::C3dBn, EncoderName::I3d, EncoderName::S3dG, EncoderName::R3d] {
