@@ -48,7 +48,7 @@ rows = 32
 [sinks.train]
 type = "train"
 inputs = ["batch"]
-encoder = { name = "r3d", width = 4, blocks = [1, 1], stem = "patch" }
+encoder = { name = "r3d", width = 4, blocks = [1, 1, 1, 1], stem = "patch" }
 pretext = { type = "vtdl", bank = "keys" }
 
 [sinks.digest]

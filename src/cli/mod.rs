@@ -77,7 +77,7 @@ fn ready(pipeline: &Path, sets: &[String]) -> Result<(Plan, Stop), ExitCode> {
 #[cfg(feature = "torch")]
 fn secs(text: &str) -> Result<f64, String> {
     let secs: f64 = text.parse().map_err(|_| "is no number of seconds".to_owned())?;
-    if secs >= 0.01 && secs <= 1e6 {
+    if (0.01..=1e6).contains(&secs) {
         Ok(secs)
     } else {
         Err("must be from 0.01 to 1000000 seconds".to_owned())

@@ -1,6 +1,6 @@
 //! `reelflow search`: the moments of an archive nearest to a clip, or how often half a video finds its other half.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -175,7 +175,8 @@ fn sheet(
             None => "query".to_owned(),
             Some(rank) => format!("{at}: cosine {:.3}", found[rank].cosine),
         };
-        format!("{what}  {}  {} - {}", segment.media.name, clock(*start), clock(*end))
+        let name = Path::new(&segment.media.name).file_name().unwrap_or_default().to_string_lossy();
+        format!("{what}  {name}  {} - {}", clock(*start), clock(*end))
     };
     // A moment that cannot be decoded again has no slot.
     let titles: Vec<String> = batch.slots.iter().map(|slot| title(slot.slot as usize)).collect();

@@ -88,7 +88,7 @@ pub fn width_of(text: &str) -> u32 {
 pub fn palette(count: usize) -> Vec<Rgb<u8>> {
     let colour = |index: usize| {
         let hue = index as f32 / count.max(1) as f32 * 6.0;
-        let value = if index % 2 == 0 { 1.0 } else { 0.68 };
+        let value = if index.is_multiple_of(2) { 1.0 } else { 0.68 };
         let channel = |shift: f32| {
             // A trapezium over the colour circle, as in HSV; never quite dark, so that it shows on the paper.
             let at = (hue + shift).rem_euclid(6.0);

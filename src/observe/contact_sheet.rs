@@ -3,7 +3,7 @@
 use image::{Rgb, RgbImage, imageops};
 use reelflow_api::item::{Batch, View};
 
-use super::canvas::{Canvas, FAINT, INK};
+use super::canvas::{Canvas, FAINT, INK, width_of};
 use super::letters;
 
 /// Longest side of a thumbnail, pixels; larger views are scaled down.
@@ -61,7 +61,9 @@ fn sheet(batch: &Batch, samples: usize, light: Light, title: impl Fn(usize) -> S
     let margin = letters_wide * letters::WIDTH + 10;
     let row_width = |view: &View| shown(view.shape[1]).len() as u32 * (thumb_size(view).0 + GAP);
     let row_height = |view: &View| thumb_size(view).1 + NUMBER;
+    let titles = (0..samples).map(|index| 4 + width_of(&title(index))).max().unwrap_or(0);
     let width = margin + batch.views.iter().map(row_width).max().unwrap_or(0).max(40 * letters::WIDTH);
+    let width = width.max(titles);
     let group = TITLE + batch.views.iter().map(row_height).sum::<u32>();
     let mut sheet = Canvas::new(width, (group * samples as u32).max(1) + GAP);
     let mut top = 0;
