@@ -41,9 +41,8 @@ pub fn read(path: &Path) -> Result<Vec<u8>, StageError> {
 /// # Errors
 /// If it cannot be opened, or the file system does not take the advice.
 pub fn forget(path: &Path) -> Result<(), StageError> {
-    let forgotten = File::open(path).and_then(|file| {
-        Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?)
-    });
+    let forgotten = File::open(path)
+        .and_then(|file| Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?));
     forgotten.map_err(|error| storage("drop from memory", path, &error))
 }
 

@@ -181,7 +181,8 @@ impl Parts {
     pub fn files(&self) -> BTreeMap<String, String> {
         let of_sampler = |(id, _, stage): &(String, Vec<String>, Stage)| match stage {
             Stage::Sampler(sampler) => {
-                let name = |(path, checksum): (PathBuf, String)| (format!("{id}: {}", path.display()), checksum);
+                let name =
+                    |(path, checksum): (PathBuf, String)| (format!("{id}: {}", path.display()), checksum);
                 sampler.files().into_iter().map(name).collect()
             }
             _ => Vec::new(),

@@ -220,10 +220,7 @@ fn same_catalogue(checkpoint: &Checkpoint, now: &BTreeMap<String, String>) -> Re
 }
 
 /// Refuses files whose content is not the checkpoint's. That they are named is compared with the settings.
-fn same_files(
-    before: &BTreeMap<String, String>,
-    now: &BTreeMap<String, String>,
-) -> Result<(), StageError> {
+fn same_files(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Result<(), StageError> {
     let is_changed = |name: &&String| before.get(*name).is_some_and(|before| before != &now[*name]);
     let changed: Vec<String> = now.keys().filter(is_changed).map(|name| format!("`{name}`")).collect();
     if changed.is_empty() {
@@ -319,7 +316,9 @@ mod tests {
         );
         let go = |start, lines: &str| {
             std::fs::write(&file, lines).unwrap();
-            let plan = config::load(&text, Path::new("test.toml"), &[]).map_err(|report| report.to_string()).unwrap();
+            let plan = config::load(&text, Path::new("test.toml"), &[])
+                .map_err(|report| report.to_string())
+                .unwrap();
             run(plan, Options { start, quiet: true, ..Options::default() })
         };
         let lines = "pattern:1\t5 0 0 9 9 1 1 1 0.5\npattern:0\t0 1 2 3 4 0 1 1 1\n";

@@ -352,7 +352,10 @@ impl Site<'_> {
         let status = self.status;
         let name = caps.structure(0).map_or("unknown", |s| s.name().as_str()).to_owned();
         if name.starts_with("application/x-cenc") {
-            return Err(Failure::new(SkipReason::Encrypted, "the track is encrypted; decrypt the file first"));
+            return Err(Failure::new(
+                SkipReason::Encrypted,
+                "the track is encrypted; decrypt the file first",
+            ));
         }
         let is_video = name.starts_with("video/") || name.starts_with("image/");
         if !is_video || status.found().video.is_some() {
