@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --no-default-features --bench augment`. The clip is 16 frames, the view 112x112. `job/` is the
 //! training job of the loader benchmarks: part, flip and jitter are given, contrast turns about each frame's
-//! mean. `memory_alone/` is the ceiling beside a case: it reads every plane once and writes the view once.
+//! mean; `_in_batches` writes it into memory that is in no cache, as a run does. `memory_alone/` is the ceiling beside a case: it reads every plane once and writes the view once.
 
 use std::hint::black_box;
 
@@ -104,14 +104,23 @@ fn apply(stage: &dyn Augment, clip: &Clip, given: Option<Given>, number: u64, vi
     maker.finish(view);
 }
 
-fn measure(c: &mut Criterion, name: &str, stage: &dyn Augment, clip: &Clip, given: Option<Given>) {
+/// Into `views` views, one after the other; with many of them none is in a cache when its turn comes.
+fn measure(
+    c: &mut Criterion,
+    name: &str,
+    (stage, views): (&dyn Augment, usize),
+    clip: &Clip,
+    given: Option<Given>,
+) {
     let mut number = 0;
-    let mut view = Pixels::zeroed(stage.dtype(), stage.shape(FRAMES).iter().product());
+    let view = Pixels::zeroed(stage.dtype(), stage.shape(FRAMES).iter().product());
+    let mut views = vec![view; views];
     c.bench_function(name, |b| {
         b.iter(|| {
             number += 1;
-            apply(stage, clip, given, number, &mut view);
-            black_box(&mut view);
+            let at = number as usize % views.len();
+            apply(stage, clip, given, number, &mut views[at]);
+            black_box(&mut views[at]);
         });
     });
 }
@@ -131,7 +140,11 @@ fn job(c: &mut Criterion) {
     for (name, size, format, dtype) in cases {
         let clip = Clip::new(size, format);
         let stage = augment(&steps, dtype);
-        measure(c, &format!("job/{name}"), stage.as_ref(), &clip, Some(given(size)));
+        measure(c, &format!("job/{name}"), (stage.as_ref(), 1), &clip, Some(given(size)));
+        if dtype == Dtype::F32 && format == PixelFormat::I420 {
+            // Three batches of 16.
+            measure(c, &format!("job/{name}_in_batches"), (stage.as_ref(), 48), &clip, Some(given(size)));
+        }
         memory_alone(c, name, &clip, dtype);
     }
 }
@@ -153,7 +166,7 @@ fn steps(c: &mut Criterion) {
         ),
     ];
     for (name, steps) in cases {
-        measure(c, &format!("steps/{name}"), augment(&steps, Dtype::F32).as_ref(), &clip, None);
+        measure(c, &format!("steps/{name}"), (augment(&steps, Dtype::F32).as_ref(), 1), &clip, None);
     }
 }
 

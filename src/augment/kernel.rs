@@ -4,8 +4,6 @@
 //! Upright pictures (no `rotate`) are resampled separably by [`super::oven`]. Rotated ones are shrunk like
 //! that and then turned. Colours are [`super::pan`]'s work.
 
-use std::ops::Range;
-
 use reelflow_api::item::Frame;
 use reelflow_api::pixels::{Dtype, Pixels};
 
@@ -15,7 +13,7 @@ use super::geometry::Affine;
 use super::lanes::{spread, spread_exchanged};
 use super::oven::{Grid, Oven};
 use super::pan::Pan;
-use super::plate::Plate;
+use super::plate::{Plate, each_block};
 use super::rotated::Turner;
 use super::wide::Width;
 
@@ -64,7 +62,7 @@ impl Cook {
     pub fn add(&mut self, index: usize, frame: &Frame<'_>, view: &mut Pixels) {
         let width = self.size.0;
         let to_rgb = ToRgb::new(frame.colour);
-        let mut planes = self.plate.planes(view, index);
+        let mut planes = self.plate.planes(index);
         let (pan, wide) = (&self.pan, self.wide);
         let mut grey = 0.0;
         match &mut self.way {
@@ -94,41 +92,51 @@ impl Cook {
             }),
         }
         self.greys[index] = grey;
-        if !self.pan.needs_clip() {
-            for contrast in 0..self.pan.contrasts() {
-                self.contrast(contrast, index..index + 1, view);
-            }
-            self.plate.serve(view, index, self.wide);
+        if self.pan.needs_clip() {
+            self.plate.set_aside(view, index, self.wide);
+        } else {
+            self.finish_one(index, view);
         }
+    }
+
+    /// Makes what is left to do for a picture that needs no other, and puts it into the view.
+    fn finish_one(&mut self, index: usize, view: &mut Pixels) {
+        let Self { pan, plate, wide, .. } = self;
+        let area = (self.size.0 * self.size.1) as f64;
+        let Some(last) = pan.contrasts().checked_sub(1) else {
+            return plate.serve(view, index, *wide, |_| {});
+        };
+        let mut mean = self.greys[index] / area;
+        for number in 0..last {
+            each_block(plate.planes(index), |block| pan.contrast(number, mean, mean, block));
+            mean = pan.grey_sum(plate.planes(index).map(|plane| &*plane)) / area;
+        }
+        plate.serve(view, index, *wide, |block| pan.contrast(last, mean, mean, block));
     }
 
     /// Makes what needs all pictures.
     pub fn finish(&mut self, view: &mut Pixels) {
         if self.pan.needs_clip() {
-            let all = self.greys.len();
             for contrast in 0..self.pan.contrasts() {
-                self.contrast(contrast, 0..all, view);
+                self.contrast_all(contrast, view);
             }
-            for index in 0..all {
-                self.plate.serve(view, index, self.wide);
-            }
+            self.plate.serve_all(view, self.wide);
         }
     }
 
-    /// Makes contrast number `number` on `pictures`.
-    fn contrast(&mut self, number: usize, pictures: Range<usize>, view: &mut Pixels) {
+    /// Makes contrast number `number` on all pictures.
+    fn contrast_all(&mut self, number: usize, view: &mut Pixels) {
+        let Self { pan, plate, greys, .. } = self;
         if number > 0 {
             // The sums taken on the way are those before the first contrast.
-            for index in pictures.clone() {
-                let planes = self.plate.planes(view, index).map(|plane| &*plane);
-                self.greys[index] = self.pan.grey_sum(planes);
+            for (index, grey) in greys.iter_mut().enumerate() {
+                *grey = pan.grey_sum(plate.waiting(view, index).map(|plane| &*plane));
             }
         }
         let area = (self.size.0 * self.size.1) as f64;
-        let clip = self.greys.iter().sum::<f64>() / (area * self.greys.len() as f64);
-        for index in pictures {
-            let planes = self.plate.planes(view, index);
-            self.pan.contrast(number, self.greys[index] / area, clip, planes);
+        let clip = greys.iter().sum::<f64>() / (area * greys.len() as f64);
+        for (index, grey) in greys.iter().enumerate() {
+            each_block(plate.waiting(view, index), |block| pan.contrast(number, grey / area, clip, block));
         }
     }
 }

@@ -9,9 +9,6 @@ use super::lanes::LANES;
 use super::steps::Pivot;
 use super::wide::Width;
 
-/// Pixels whose colours are changed together: three planes of 1024 f32 are 12 KiB, within any first cache.
-const BLOCK: usize = 1024;
-
 /// The colour half of a recipe.
 pub struct Pan {
     wide: Width,
@@ -74,26 +71,23 @@ impl Pan {
         )
     }
 
-    /// Makes contrast number `index` and what follows it on one picture, a block at a time so that it stays in
-    /// the cache. `own` and `clip` are the mean greys of the picture and of all.
+    /// Makes contrast number `index` and what follows it on some pixels of a picture. `own` and `clip` are the mean
+    /// greys of the picture and of all.
     pub fn contrast(&self, index: usize, own: f64, clip: f64, planes: [&mut [f32]; 3]) {
         let (factor, pivot, ops) = &self.contrasts[index];
         let pivot = if *pivot == Pivot::Frame { own } else { clip };
         let (factor, shift) = (*factor, pivot as f32 * (1.0 - factor));
         let last = if index + 1 == self.contrasts.len() { self.normal } else { Normal::IDENTITY };
-        let [r, g, b] = planes.map(|plane| plane.chunks_mut(BLOCK));
         self.wide.run(
             #[inline(always)]
             || {
-                for ((r, g), b) in r.zip(g).zip(b) {
-                    colour::chain(
-                        [r, g, b],
-                        #[inline(always)]
-                        |pixel| colour::stretch(factor, shift, pixel),
-                        ops,
-                        last,
-                    );
-                }
+                colour::chain(
+                    planes,
+                    #[inline(always)]
+                    |pixel| colour::stretch(factor, shift, pixel),
+                    ops,
+                    last,
+                );
             },
         );
     }

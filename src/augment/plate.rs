@@ -1,8 +1,10 @@
-//! Where values are f32 while they are cooked, and how they become the type of the view.
+//! Where values are f32 while they are cooked, and how they become the view.
 //!
-//! An f32 view is cooked in place. For narrower types the planes of one picture are kept beside the view
-//! (`12 * H * W` bytes, which stay in the cache) and rounded when the picture is finished; only contrast about
-//! the mean of the whole clip has to keep all its pictures until the last (`12 * T * H * W` bytes, 2.4 MB for 16
+//! The planes of one picture are kept beside the view (`12 * H * W` bytes, which stay in the cache), where blocks of
+//! rows and changes of colour may touch them often and in any order. Finished, they go into the view one line of
+//! memory after the other, once: a view is far larger than any cache, and each line that is fetched in passing and
+//! written back again costs as much as cooking it. Only contrast about the mean of the whole clip has to wait for
+//! the last picture: f32 waits in the view itself, narrower types beside it (`12 * T * H * W` bytes, 2.4 MB for 16
 //! pictures of 112 x 112).
 
 use half::f16;
@@ -11,7 +13,10 @@ use reelflow_api::pixels::{Dtype, Pixels};
 
 use super::wide::Width;
 
-/// The f32 values of one clip that are not in the view.
+/// Pixels that are finished together: three planes of 1024 f32 are 12 KiB, within any first cache.
+const BLOCK: usize = 1024;
+
+/// The f32 values of one clip that are not finished.
 pub struct Plate {
     dtype: Dtype,
     /// Pictures of the clip.
@@ -27,45 +32,90 @@ impl Plate {
     /// For a view of `frames` pictures of `area` pixels; `keeps_all` if they are finished together.
     #[must_use]
     pub fn new(dtype: Dtype, frames: usize, area: usize, keeps_all: bool) -> Self {
-        let kept = match dtype {
-            Dtype::F32 => 0,
-            _ if keeps_all => frames,
-            _ => 1,
-        };
+        let kept = if keeps_all && dtype != Dtype::F32 { frames } else { 1 };
         Self { dtype, frames, area, kept, values: vec![0.0; 3 * kept * area] }
     }
 
-    /// Red, green and blue of picture `index` while it is cooked.
-    pub fn planes<'v>(&'v mut self, view: &'v mut Pixels, index: usize) -> [&'v mut [f32]; 3] {
-        match self.kept {
-            0 => planes(view.f32_mut(), self.frames, self.area, index),
-            kept => planes(&mut self.values, kept, self.area, index % kept),
+    /// Red, green and blue of picture `index` while it is cooked; it takes the place of the one before, unless all
+    /// are kept.
+    pub fn planes(&mut self, index: usize) -> [&mut [f32]; 3] {
+        planes(&mut self.values, self.kept, self.area, index % self.kept)
+    }
+
+    /// Red, green and blue of picture `index` once all are cooked and have to be finished together.
+    pub fn waiting<'v>(&'v mut self, view: &'v mut Pixels, index: usize) -> [&'v mut [f32]; 3] {
+        match self.dtype {
+            Dtype::F32 => planes(view.f32_mut(), self.frames, self.area, index),
+            _ => self.planes(index),
         }
     }
 
-    /// Rounds picture `index` into the view, if it is not there already.
-    pub fn serve(&mut self, view: &mut Pixels, index: usize, wide: Width) {
-        if self.kept == 0 {
-            return;
+    /// Keeps picture `index` until all are cooked.
+    pub fn set_aside(&mut self, view: &mut Pixels, index: usize, wide: Width) {
+        if self.dtype == Dtype::F32 {
+            self.serve(view, index, wide, |_| {});
         }
+    }
+
+    /// Puts the pictures that were set aside into the view, if they are not there already.
+    pub fn serve_all(&mut self, view: &mut Pixels, wide: Width) {
+        if self.dtype != Dtype::F32 {
+            (0..self.frames).for_each(|index| self.serve(view, index, wide, |_| {}));
+        }
+    }
+
+    /// Puts picture `index` into the view, rounded to its type, block by block; `finish` has each block just
+    /// before.
+    pub fn serve(
+        &mut self,
+        view: &mut Pixels,
+        index: usize,
+        wide: Width,
+        finish: impl FnMut([&mut [f32]; 3]),
+    ) {
         let (frames, area) = (self.frames, self.area);
         let from = planes(&mut self.values, self.kept, area, index % self.kept);
         match self.dtype {
-            Dtype::F32 => unreachable!("f32 is cooked in place"),
+            Dtype::F32 => {
+                let to = planes(view.f32_mut(), frames, area, index);
+                blocks(from, to, finish, |from, to| to.copy_from_slice(from));
+            }
             Dtype::F16 => {
                 let to = planes(view.bits_mut().reinterpret_cast_mut::<f16>(), frames, area, index);
-                to.into_iter().zip(from).for_each(|(to, from)| to.convert_from_f32_slice(from));
+                blocks(from, to, finish, |from, to| to.convert_from_f32_slice(from));
             }
             Dtype::Bf16 => {
                 let to = planes(view.bits_mut(), frames, area, index);
-                to.into_iter().zip(from).for_each(|(to, from)| convert(from, to, wide, bf16_bits));
+                blocks(from, to, finish, |from, to| convert(from, to, wide, bf16_bits));
             }
             Dtype::U8 => {
                 let to = planes(view.bytes_mut(), frames, area, index);
-                to.into_iter().zip(from).for_each(|(to, from)| convert(from, to, wide, byte));
+                blocks(from, to, finish, |from, to| convert(from, to, wide, byte));
             }
         }
     }
+}
+
+/// Finishes and stores three planes, [`BLOCK`] pixels at a time.
+fn blocks<T>(
+    from: [&mut [f32]; 3],
+    to: [&mut [T]; 3],
+    mut finish: impl FnMut([&mut [f32]; 3]),
+    store: impl Fn(&[f32], &mut [T]),
+) {
+    let mut to = to.map(|plane| plane.chunks_mut(BLOCK));
+    each_block(from, |[r, g, b]| {
+        finish([&mut *r, &mut *g, &mut *b]);
+        for (from, to) in [r, g, b].into_iter().zip(&mut to) {
+            store(from, to.next().expect("both sides have the same area"));
+        }
+    });
+}
+
+/// Calls `each` with three planes of one size, [`BLOCK`] pixels at a time.
+pub fn each_block(planes: [&mut [f32]; 3], mut each: impl FnMut([&mut [f32]; 3])) {
+    let [r, g, b] = planes.map(|plane| plane.chunks_mut(BLOCK));
+    r.zip(g).zip(b).for_each(|((r, g), b)| each([r, g, b]));
 }
 
 /// The planes of picture `index` among `[3, frames, area]` values.

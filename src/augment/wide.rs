@@ -1,7 +1,7 @@
 //! Runs loops with the widest vectors of the processor at hand.
 //!
-//! The program is built for any x86-64, whose vectors hold four f32; nearly every machine has eight. A loop
-//! given to [`Width::run`] is compiled for both and chosen from when the program runs. The results are the same
+//! The program is built for any x86-64, whose vectors hold four f32; nearly every machine has eight, many sixteen.
+//! A loop given to [`Width::run`] is compiled for each and chosen from when the program runs. The results are the same
 //! to the bit: Rust neither reorders sums nor fuses a multiplication with an addition unless it is told to, so a
 //! wider vector only does the same operations side by side. A test of the whole kernel holds it to that.
 
@@ -22,6 +22,16 @@ impl Width {
     #[must_use]
     pub fn least() -> Self {
         Self(Arch::Scalar)
+    }
+
+    /// Each that this processor has, the least first.
+    #[cfg(test)]
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![Self::least()];
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        all.extend(pulp::x86::V3::try_new().map(|eight| Self(Arch::V3(eight))));
+        all.push(Self::best());
+        all
     }
 
     /// Runs `work`, whose loops have to be inlined into it to be compiled for wide vectors: write

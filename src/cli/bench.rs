@@ -31,6 +31,9 @@ pub struct Args {
     /// Decode the frames that the clips want and throw them away: the ceiling of the whole job.
     #[arg(long)]
     decode_only: bool,
+    /// Have the system forget the files after the scan, so that what is measured reads them from the disk.
+    #[arg(long)]
+    cold: bool,
     /// No warnings on standard error.
     #[arg(short, long)]
     quiet: bool,
@@ -69,7 +72,7 @@ pub fn main(args: &Args) -> ExitCode {
         Ok(ready) => ready,
         Err(code) => return code,
     };
-    let options = Options { warmup: args.warmup, decode_only: args.decode_only, stop };
+    let options = Options { warmup: args.warmup, decode_only: args.decode_only, cold: args.cold, stop };
     match bench(plan, &options) {
         Ok(measured) => {
             if !args.quiet {

@@ -35,6 +35,17 @@ pub fn read(path: &Path) -> Result<Vec<u8>, StageError> {
     fs::read(path).map_err(|error| storage("read", path, &error))
 }
 
+/// Asks the system to forget what it holds of a file's content in memory, so that the next read goes to the disk.
+/// What was written and is not yet on the disk stays.
+///
+/// # Errors
+/// If it cannot be opened, or the file system does not take the advice.
+pub fn forget(path: &Path) -> Result<(), StageError> {
+    let forgotten = File::open(path)
+        .and_then(|file| Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?));
+    forgotten.map_err(|error| storage("drop from memory", path, &error))
+}
+
 /// Makes a folder and its parents.
 ///
 /// # Errors

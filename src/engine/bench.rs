@@ -1,9 +1,12 @@
 //! Runs a plan's data path as fast as it goes, with nothing behind it, and measures it.
 
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use reelflow_api::error::{Skip, StageError};
+use reelflow_api::item::{Catalogue, Origin};
 
 use super::blind;
 use super::deliver::Delivery;
@@ -15,7 +18,7 @@ use super::shared::Shared;
 use super::tally::{Depth, Moment, Tally, Warmup};
 use crate::config::Plan;
 use crate::edge::signal::Stop;
-use crate::edge::{clock, process};
+use crate::edge::{clock, files, process};
 use crate::observe::bench::{Measured, Queue, StageRow};
 
 /// How long to wait for a step before looking at signals.
@@ -28,6 +31,8 @@ pub struct Options {
     pub warmup: u64,
     /// Decode the frames that the clips want and throw them away.
     pub decode_only: bool,
+    /// Take the files out of the system's memory after the scan, so that they come from the disk.
+    pub cold: bool,
     /// The wish to stop; what was done until then is measured.
     pub stop: Stop,
 }
@@ -45,6 +50,9 @@ pub fn bench(plan: Plan, options: &Options) -> Result<Measured, StageError> {
     let scans = scan(&parts)?;
     let scan_s = begun.elapsed().as_secs_f64();
     scans.check_budget(&settings, "`reelflow run`, which lists them in quarantine.jsonl")?;
+    if options.cold {
+        forget(&scans.catalogues)?;
+    }
     let (mut layout, _) = parts.layout(scans.catalogues, 0)?;
     let steps = finite(&layout, options.warmup)?;
     layout.warm_up(options.warmup);
@@ -82,6 +90,18 @@ pub fn bench(plan: Plan, options: &Options) -> Result<Measured, StageError> {
         stages: rows(&shared, &used, wall_s, (&waited, &busy)),
         skipped: scans.skipped.into_iter().chain(shared.take_skips()).collect::<Vec<Skip>>(),
     })
+}
+
+/// Has the system forget the content of all files.
+fn forget(catalogues: &HashMap<String, Catalogue>) -> Result<(), StageError> {
+    let media = catalogues.values().flat_map(|catalogue| &catalogue.segments).map(|segment| &segment.media);
+    let paths: BTreeSet<&PathBuf> = media
+        .filter_map(|media| match &media.origin {
+            Origin::File(path) => Some(path),
+            Origin::Pattern { .. } => None,
+        })
+        .collect();
+    paths.into_iter().try_for_each(|path| files::forget(path))
 }
 
 /// The number of steps.

@@ -35,6 +35,10 @@ pub struct Manifest {
     pub catalogues: BTreeMap<String, String>,
     /// The pipeline with all defaults.
     pub pipeline: String,
+    /// Checksum of each file that settings name and that decides what is sampled, by operator and path; checkpoints
+    /// from before this was noted have none.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
     /// Every file, with its size and checksum.
     pub parts: Vec<PartEntry>,
 }
@@ -66,9 +70,14 @@ pub struct Checkpoint {
 impl Manifest {
     /// A manifest for the state before `step`; parts are filled in when it is written.
     #[must_use]
-    pub fn new(step: u64, catalogues: BTreeMap<String, String>, pipeline: String) -> Self {
+    pub fn new(
+        step: u64,
+        catalogues: BTreeMap<String, String>,
+        pipeline: String,
+        files: BTreeMap<String, String>,
+    ) -> Self {
         let program = env!("CARGO_PKG_VERSION").to_owned();
-        Self { format: FORMAT, program, step, catalogues, pipeline, parts: Vec::new() }
+        Self { format: FORMAT, program, step, catalogues, pipeline, files, parts: Vec::new() }
     }
 }
 
@@ -196,7 +205,7 @@ mod tests {
     fn save(root: &Path, step: u64, content: &[u8]) -> PathBuf {
         let parts = Parts::from([("a.bin".to_owned(), content.to_vec())]);
         let sinks = BTreeMap::from([("train".to_owned(), parts)]);
-        write(root, Manifest::new(step, BTreeMap::new(), String::new()), &sinks, 2).unwrap()
+        write(root, Manifest::new(step, BTreeMap::new(), String::new(), BTreeMap::new()), &sinks, 2).unwrap()
     }
 
     #[test]

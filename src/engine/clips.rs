@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::source;
 use timely::dataflow::operators::probe;
 use timely::dataflow::{Scope, Stream};
+use timely::scheduling::activate::Activator;
 
 use super::decode::{Hand, Job};
 use super::jobs::Jobs;
@@ -16,21 +16,20 @@ use super::layout::{Layout, Sampling};
 use super::parcel::Parcels;
 use super::shared::Shared;
 
-/// How long a source without credit or finished samples sleeps before it looks again. Samples wake it at
-/// once; only the frontier cannot, and there is a step in store meanwhile.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
-
 /// The stream of one-slot batches of this worker, for the augment stages behind the sampler at `position`.
+///
+/// The source runs when its decoding thread has made something. What else it waits for, credit and the end, its
+/// worker has to tell it through the activator that is added to `sources`.
 pub fn clips<'scope>(
     scope: Scope<'scope, u64>,
     position: usize,
     sampling: &Arc<Sampling>,
     layout: &Arc<Layout>,
     shared: &Arc<Shared>,
-    probe: &probe::Handle<u64>,
+    (probe, sources): (&probe::Handle<u64>, &mut Vec<Activator>),
 ) -> Stream<'scope, u64, Parcels> {
     source(scope, &layout.operators[position].id, |capability, info| {
-        let activator = scope.activator_for(Rc::clone(&info.address));
+        sources.push(scope.activator_for(Rc::clone(&info.address)));
         let wake = scope.worker().sync_activator_for(info.address.to_vec());
         let hand = Hand::start((layout, position), scope.index(), sampling, shared, wake);
         let mut state = match hand {
@@ -63,9 +62,7 @@ pub fn clips<'scope>(
                 let has_credit = step < ahead || !probe.less_than(&(step - ahead + 1));
                 has_credit && shared.warmup.admits(step, shared.consumed())
             });
-            if live.advance() {
-                activator.activate_after(LOOK_AGAIN);
-            } else {
+            if !live.advance() {
                 state = None;
             }
         }

@@ -10,6 +10,7 @@ use timely::communication::WorkerGuards;
 use timely::dataflow::operators::core::concat::Concatenate as _;
 use timely::dataflow::operators::probe::{self, Probe as _};
 use timely::dataflow::{Scope, Stream};
+use timely::scheduling::activate::Activator;
 use timely::worker::Worker;
 
 use super::clips::clips;
@@ -21,7 +22,7 @@ use super::pixels::{augment, views};
 use super::shared::Shared;
 use super::tally::Warmup;
 
-/// How long an idle worker sleeps before it looks whether the run has failed elsewhere.
+/// How long an idle worker sleeps before it looks whether the run ends or has failed elsewhere.
 const IDLE: Duration = Duration::from_millis(50);
 
 /// What [`Flow::next`] found.
@@ -63,7 +64,10 @@ impl Flow {
         let waker = Waker::default();
         let (sender, queue) = bounded(layout.ahead as usize + 1);
         let sender = Mutex::new(Some(sender));
-        let guards = timely::execute(timely::Config::process(workers.max(1)), {
+        let mut config = timely::Config::process(workers.max(1));
+        // An idle worker parks at once: its core has pictures to decode.
+        config.worker = config.worker.idle_spin(Duration::ZERO);
+        let guards = timely::execute(config, {
             let (layout, shared, waker) = (layout, Arc::clone(&shared), waker.clone());
             move |worker| {
                 // Only the first worker delivers; the others must not keep the queue open.
@@ -143,9 +147,18 @@ fn work(
 ) {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let probe = probe::Handle::new();
-        worker.dataflow::<u64, _, _>(|scope| build(scope, layout, shared, queue, waker, &probe));
+        let mut sources = Vec::new();
+        let ends = Ends { queue, waker, probe: &probe };
+        worker.dataflow::<u64, _, _>(|scope| build(scope, layout, shared, ends, &mut sources));
+        let mut told = None;
         while !probe.done() && !shared.has_failed() {
             worker.step_or_park(Some(IDLE));
+            // A frontier wakes the worker, but no operator that only has it in a probe.
+            let news = (probe.with_frontier(|frontier| frontier.first().copied()), shared.is_stopping());
+            if told.as_ref() != Some(&news) {
+                sources.iter().for_each(Activator::activate);
+                told = Some(news);
+            }
         }
     }));
     if let Err(panic) = outcome {
@@ -180,21 +193,28 @@ impl<'scope> Output<'scope> {
     }
 }
 
-/// Builds the same operators in the same order on every worker.
+/// What the dataflow is joined to at its end.
+struct Ends<'a> {
+    /// Only the first worker has it.
+    queue: Option<Sender<Delivery>>,
+    waker: &'a Waker,
+    probe: &'a probe::Handle<u64>,
+}
+
+/// Builds the same operators in the same order on every worker; adds what wakes its sources to `sources`.
 fn build<'scope>(
     scope: Scope<'scope, u64>,
     layout: &Arc<Layout>,
     shared: &Arc<Shared>,
-    queue: Option<Sender<Delivery>>,
-    waker: &Waker,
-    probe: &probe::Handle<u64>,
+    ends: Ends<'_>,
+    sources: &mut Vec<Activator>,
 ) {
     let mut outputs: Vec<Output<'scope>> = Vec::new();
     let mut to_sinks = Vec::new();
     for (position, operator) in layout.operators.iter().enumerate() {
         let output = match &operator.kind {
             OperatorKind::Sample(sampling) => {
-                Output::Views(clips(scope, position, sampling, layout, shared, probe))
+                Output::Views(clips(scope, position, sampling, layout, shared, (ends.probe, sources)))
             }
             OperatorKind::Augment(_) => {
                 Output::Views(augment(outputs[operator.input].views(), layout, position))
@@ -213,5 +233,5 @@ fn build<'scope>(
         outputs.push(output);
     }
     let all = scope.concatenate(to_sinks);
-    deliver(all, queue, shared, waker).probe_with(probe);
+    deliver(all, ends.queue, shared, ends.waker).probe_with(ends.probe);
 }

@@ -1,6 +1,7 @@
 //! The plan as the workers see it: stages that can be shared, edges as numbers, one catalogue a sampler.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use reelflow_api::bank::BankSettings;
@@ -173,6 +174,20 @@ impl Parts {
                 _ => None,
             })
             .unwrap_or(1)
+    }
+
+    /// Files that decide what samplers do, as `ID: PATH`, with checksums of what was read.
+    #[must_use]
+    pub fn files(&self) -> BTreeMap<String, String> {
+        let of_sampler = |(id, _, stage): &(String, Vec<String>, Stage)| match stage {
+            Stage::Sampler(sampler) => {
+                let name =
+                    |(path, checksum): (PathBuf, String)| (format!("{id}: {}", path.display()), checksum);
+                sampler.files().into_iter().map(name).collect()
+            }
+            _ => Vec::new(),
+        };
+        self.nodes.iter().flat_map(of_sampler).collect()
     }
 
     /// Puts the operators together, with the catalogue of each sampler.

@@ -91,12 +91,14 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
         .iter()
         .map(|(id, catalogue)| (id.clone(), format!("{:016x}", catalogue.version)))
         .collect();
+    let files = parts.files();
     let checkpoint = match resume_point {
         Some((checkpoint, damaged)) => {
             for line in damaged {
                 eprintln!("warning: checkpoint: {line}; using step {}", checkpoint.manifest.step);
             }
             same_catalogue(&checkpoint, &versions)?;
+            same_files(&checkpoint.manifest.files, &files)?;
             Some(checkpoint)
         }
         None => None,
@@ -115,7 +117,7 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     let mut recorder = Recorder::open(&dir.path, recorder_options)?;
     let opening = Opening { settings: &settings, dir: &dir, banks: &banks, steps: layout.steps };
     let sinks = opening.open(entries, checkpoint.as_ref())?;
-    let manifest = Manifest::new(first, versions, resolved);
+    let manifest = Manifest::new(first, versions, resolved, files);
     let books = Books {
         recorder: &mut recorder,
         quarantine: &mut quarantine,
@@ -217,6 +219,21 @@ fn same_catalogue(checkpoint: &Checkpoint, now: &BTreeMap<String, String>) -> Re
     ))
 }
 
+/// Refuses files whose content is not the checkpoint's. That they are named is compared with the settings.
+fn same_files(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Result<(), StageError> {
+    let is_changed = |name: &&String| before.get(*name).is_some_and(|before| before != &now[*name]);
+    let changed: Vec<String> = now.keys().filter(is_changed).map(|name| format!("`{name}`")).collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the content of {} is not what it was at the checkpoint, so the same steps cannot be repeated; restore \
+         it, or start a new run with --overwrite or another --out",
+        changed.join(", ")
+    );
+    Err(StageError::refused("resume", message))
+}
+
 /// What every sink is opened with.
 struct Opening<'a> {
     settings: &'a RunSettings,
@@ -259,5 +276,56 @@ impl Opening<'_> {
             sink.restore(parts)?;
         }
         Ok(OpenSink { id: entry.id, has_state, sink })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn a_run_is_not_resumed_with_another_plan_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, out) = (folder.path().join("plan.txt"), folder.path().join("out"));
+        let text = format!(
+            r#"
+            version = 1
+            [run]
+            out = {out:?}
+            [sources.patterns]
+            type = "pattern"
+            media = 3
+            [operators.clips]
+            type = "plan"
+            inputs = ["patterns"]
+            plan = {file:?}
+            frames = 2
+            [operators.views]
+            type = "augment"
+            inputs = ["clips"]
+            steps = [{{ op = "resize", width = 8, height = 8 }}]
+            [operators.batch]
+            type = "batch"
+            inputs = ["views"]
+            size = 1
+            [sinks.digest]
+            type = "digest"
+            inputs = ["batch"]
+            "#
+        );
+        let go = |start, lines: &str| {
+            std::fs::write(&file, lines).unwrap();
+            let plan = config::load(&text, Path::new("test.toml"), &[])
+                .map_err(|report| report.to_string())
+                .unwrap();
+            run(plan, Options { start, quiet: true, ..Options::default() })
+        };
+        let lines = "pattern:1\t5 0 0 9 9 1 1 1 0.5\npattern:0\t0 1 2 3 4 0 1 1 1\n";
+        let results = go(Start::Fresh, lines).unwrap().results;
+        assert_eq!(go(Start::Resume, lines).unwrap().results, results);
+        let error = go(Start::Resume, &lines.replace("5 0 0", "6 0 0")).unwrap_err();
+        assert_eq!(error.code, 78);
+        assert!(error.message.contains(&format!("`clips: {}`", file.display())), "{error}");
     }
 }

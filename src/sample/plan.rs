@@ -66,13 +66,16 @@ fn build(table: &Table<'_>) -> Result<Stage, Vec<Problem>> {
         Problem::new("P033", table.span_of("plan"), format!("`{}.plan`: {what}", table.path)).help(help)
     };
     match open(&settings.plan) {
-        Ok(lines) => Ok(Stage::Sampler(Box::new(Planned { settings, lines, targets: OnceLock::new() }))),
+        Ok((lines, checksum)) => {
+            let planned = Planned { settings, lines, checksum, targets: OnceLock::new() };
+            Ok(Stage::Sampler(Box::new(planned)))
+        }
         Err(found) => Err(found.into_iter().map(problem).collect()),
     }
 }
 
-/// The lines of a plan file, at least one.
-fn open(file: &Path) -> Result<Vec<Line>, Vec<String>> {
+/// The lines of a plan file, at least one, and the checksum of its content.
+fn open(file: &Path) -> Result<(Vec<Line>, String), Vec<String>> {
     let bytes = files::read(file).map_err(|error| vec![error.message])?;
     let name = file.display();
     let text = std::str::from_utf8(&bytes).map_err(|error| {
@@ -88,12 +91,14 @@ fn open(file: &Path) -> Result<Vec<Line>, Vec<String>> {
     if lines.is_empty() {
         return Err(vec![format!("{name}:1: the file is empty; write a clip a line")]);
     }
-    Ok(lines)
+    Ok((lines, files::checksum(&bytes)))
 }
 
 struct Planned {
     settings: PlanSettings,
     lines: Vec<Line>,
+    /// Of the file's content.
+    checksum: String,
     /// Where each line's window lies, or what is wrong with the first that lies nowhere. Found once: a
     /// sampler is given one catalogue only.
     targets: OnceLock<Result<Vec<Target>, String>>,
@@ -127,6 +132,10 @@ impl Sampler for Planned {
             Ok(_) => Ok(()),
             Err(what) => Err(StageError::refused("plan", what.clone())),
         }
+    }
+
+    fn files(&self) -> Vec<(PathBuf, String)> {
+        vec![(self.settings.plan.clone(), self.checksum.clone())]
     }
 
     /// Sample `n` is line `n`. There is no second attempt: another window would not be the one that was
@@ -270,7 +279,7 @@ mod tests {
     fn planned(lines: &[&str]) -> Planned {
         let lines = plan_file::read(&lines.join("\n"), Path::new("")).unwrap();
         let settings = PlanSettings { plan: "plan.txt".into(), frames: 4, stride: 3 };
-        Planned { settings, lines, targets: OnceLock::new() }
+        Planned { settings, lines, checksum: String::new(), targets: OnceLock::new() }
     }
 
     /// The catalogue with its first medium changed.

@@ -138,6 +138,12 @@ pub trait Sampler: Send + Sync {
         Ok(())
     }
 
+    /// Files that decide its plans beside the catalogue, each with a checksum of what was read from it: a run is
+    /// not resumed with other content.
+    fn files(&self) -> Vec<(PathBuf, String)> {
+        Vec::new()
+    }
+
     /// The plan at `place`; `None` past the end. `key` belongs to this stage; derive from it.
     fn plan(&self, catalogue: &Catalogue, place: Place, key: Key) -> Option<SamplePlan>;
 }

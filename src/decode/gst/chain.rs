@@ -166,7 +166,8 @@ impl Chain {
             let pipeline = pipeline.upgrade()?;
             let detect = values.first()?.get::<gst::Element>().ok()?;
             let caps = values.get(2)?.get::<gst::Caps>().ok()?;
-            if let Err(failure) = take_apart(&pipeline, &detect, &caps, &status, &tail) {
+            let site = Site { pipeline: &pipeline, status: &status, tail: &tail };
+            if let Err(failure) = site.take_apart(&detect, &caps) {
                 status.fail(failure);
             }
             None
@@ -279,66 +280,125 @@ fn watch_bus(pipeline: &gst::Pipeline, status: &Arc<Status>) {
     });
 }
 
-/// Called when the file's type is known: makes the demuxer, or hangs the tail on a bare stream.
-fn take_apart(
-    pipeline: &gst::Pipeline,
-    detect: &gst::Element,
-    caps: &gst::Caps,
-    status: &Arc<Status>,
-    tail: &Arc<Tail>,
-) -> Result<(), Failure> {
-    let pad = detect.static_pad("src").expect("typefind has a source pad");
-    let name = match tables::container(caps) {
-        Container::Refused(failure) => return Err(failure),
-        Container::Bare => return hang(pipeline, &pad, caps, status, tail, ""),
-        Container::Demux(name) => name,
-    };
-    let demux = element(name, demuxer_package(name))?;
-    status.found().container = name;
-    // The pipeline may still be on its way to PLAYING on the thread that opens it. If it started the
-    // demuxer, that would stop this very thread and wait for it, while this one waits for the demuxer.
-    demux.set_locked_state(true);
-    add(pipeline, &[&demux])?;
-    let (weak, on_pad, hung) = (pipeline.downgrade(), Arc::clone(status), Arc::clone(tail));
-    let take_pad = move |pad: &gst::Pad| {
-        let building = on_pad.building.read().unwrap_or_else(PoisonError::into_inner);
-        if *building == Building::Over {
-            return;
+/// Where a file is being taken apart: the streaming threads' view of a [`Chain`].
+#[derive(Clone, Copy)]
+struct Site<'a> {
+    pipeline: &'a gst::Pipeline,
+    status: &'a Arc<Status>,
+    tail: &'a Arc<Tail>,
+}
+
+impl Site<'_> {
+    /// Called when the file's type is known: makes the demuxer, or hangs the tail on a bare stream.
+    fn take_apart(self, detect: &gst::Element, caps: &gst::Caps) -> Result<(), Failure> {
+        let Site { pipeline, status, tail } = self;
+        let pad = detect.static_pad("src").expect("typefind has a source pad");
+        let name = match tables::container(caps) {
+            Container::Refused(failure) => return Err(failure),
+            Container::Bare => return self.hang(&pad, caps, ""),
+            Container::Demux(name) => name,
+        };
+        let demux = element(name, demuxer_package(name))?;
+        status.found().container = name;
+        // The pipeline may still be on its way to PLAYING on the thread that opens it. If it started the
+        // demuxer, that would stop this very thread and wait for it, while this one waits for the demuxer.
+        demux.set_locked_state(true);
+        add(pipeline, &[&demux])?;
+        let (weak, on_pad, hung) = (pipeline.downgrade(), Arc::clone(status), Arc::clone(tail));
+        let take_pad = move |pad: &gst::Pad| {
+            let building = on_pad.building.read().unwrap_or_else(PoisonError::into_inner);
+            if *building == Building::Over {
+                return;
+            }
+            let Some(pipeline) = weak.upgrade() else { return };
+            let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+            let site = Site { pipeline: &pipeline, status: &on_pad, tail: &hung };
+            if let Err(failure) = site.take_track(pad, &caps, name) {
+                on_pad.fail(failure);
+            }
+        };
+        if let Some(pad) = demux.static_pad("src") {
+            // ivfparse, y4mdec: one track, and its caps come only with the data.
+            let seen = Mutex::new(false);
+            pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
+                let is_caps = info.event().is_some_and(|event| event.type_() == gst::EventType::Caps);
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                if is_caps && !std::mem::replace(&mut *seen, true) {
+                    take_pad(pad);
+                }
+                gst::PadProbeReturn::Ok
+            });
+        } else {
+            demux.connect_pad_added(move |_, pad| take_pad(pad));
+            let all = Arc::clone(status);
+            demux.connect_no_more_pads(move |_| {
+                let found = all.found();
+                if found.video.is_none() {
+                    let others =
+                        if found.others.is_empty() { "no track".into() } else { found.others.join(", ") };
+                    drop(found);
+                    all.fail(tables::no_video(&others));
+                }
+            });
         }
-        let Some(pipeline) = weak.upgrade() else { return };
-        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-        if let Err(failure) = take_track(&pipeline, pad, &caps, &on_pad, &hung, name) {
-            on_pad.fail(failure);
+        detect.link(&demux).map_err(broken)?;
+        let started = demux.sync_state_with_parent().map_err(broken);
+        demux.set_locked_state(false);
+        started
+    }
+
+    /// Takes the first video track, notes the others.
+    fn take_track(self, pad: &gst::Pad, caps: &gst::Caps, container: &'static str) -> Result<(), Failure> {
+        let status = self.status;
+        let name = caps.structure(0).map_or("unknown", |s| s.name().as_str()).to_owned();
+        if name.starts_with("application/x-cenc") {
+            return Err(Failure::new(
+                SkipReason::Encrypted,
+                "the track is encrypted; decrypt the file first",
+            ));
         }
-    };
-    if let Some(pad) = demux.static_pad("src") {
-        // ivfparse, y4mdec: one track, and its caps come only with the data.
-        let seen = Mutex::new(false);
-        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
-            let is_caps = info.event().is_some_and(|event| event.type_() == gst::EventType::Caps);
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if is_caps && !std::mem::replace(&mut *seen, true) {
-                take_pad(pad);
+        let is_video = name.starts_with("video/") || name.starts_with("image/");
+        if !is_video || status.found().video.is_some() {
+            status.found().others.push(name);
+            return Ok(());
+        }
+        self.hang(pad, caps, container)
+    }
+
+    /// Hangs the tail on the video track and starts it.
+    fn hang(self, pad: &gst::Pad, caps: &gst::Caps, container: &'static str) -> Result<(), Failure> {
+        let Site { pipeline, status, tail } = self;
+        let (width, height) = size_in(caps).unwrap_or_default();
+        check_size(width, height)?;
+        {
+            let mut found = status.found();
+            found.video = Some((tables::codec(caps), width, height));
+            found.pad = Some(pad.clone());
+        }
+        let watch = Arc::clone(status);
+        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER, move |_, info| {
+            match &info.data {
+                Some(gst::PadProbeData::Buffer(_)) => {
+                    watch.advance();
+                    let mut found = watch.found();
+                    if !std::mem::replace(&mut found.ready, true) {
+                        drop(found);
+                        watch.notify();
+                    }
+                }
+                Some(gst::PadProbeData::Event(event)) => {
+                    if let gst::EventView::Tag(tag) = event.view()
+                        && let Some(value) = tag.tag().get::<gst::tags::ImageOrientation>()
+                    {
+                        watch.found().orientation = orientation(value.get());
+                    }
+                }
+                _ => {}
             }
             gst::PadProbeReturn::Ok
         });
-    } else {
-        demux.connect_pad_added(move |_, pad| take_pad(pad));
-        let all = Arc::clone(status);
-        demux.connect_no_more_pads(move |_| {
-            let found = all.found();
-            if found.video.is_none() {
-                let others =
-                    if found.others.is_empty() { "no track".into() } else { found.others.join(", ") };
-                drop(found);
-                all.fail(tables::no_video(&others));
-            }
-        });
+        tail(pipeline, pad, caps, container)
     }
-    detect.link(&demux).map_err(broken)?;
-    let started = demux.sync_state_with_parent().map_err(broken);
-    demux.set_locked_state(false);
-    started
 }
 
 fn demuxer_package(name: &str) -> &'static str {
@@ -348,68 +408,6 @@ fn demuxer_package(name: &str) -> &'static str {
         "asfdemux" => tables::UGLY,
         _ => tables::GOOD,
     }
-}
-
-/// Takes the first video track, notes the others.
-fn take_track(
-    pipeline: &gst::Pipeline,
-    pad: &gst::Pad,
-    caps: &gst::Caps,
-    status: &Arc<Status>,
-    tail: &Arc<Tail>,
-    container: &'static str,
-) -> Result<(), Failure> {
-    let name = caps.structure(0).map_or("unknown", |s| s.name().as_str()).to_owned();
-    if name.starts_with("application/x-cenc") {
-        return Err(Failure::new(SkipReason::Encrypted, "the track is encrypted; decrypt the file first"));
-    }
-    let is_video = name.starts_with("video/") || name.starts_with("image/");
-    if !is_video || status.found().video.is_some() {
-        status.found().others.push(name);
-        return Ok(());
-    }
-    hang(pipeline, pad, caps, status, tail, container)
-}
-
-/// Hangs the tail on the video track and starts it.
-fn hang(
-    pipeline: &gst::Pipeline,
-    pad: &gst::Pad,
-    caps: &gst::Caps,
-    status: &Arc<Status>,
-    tail: &Arc<Tail>,
-    container: &'static str,
-) -> Result<(), Failure> {
-    let (width, height) = size_in(caps).unwrap_or_default();
-    check_size(width, height)?;
-    {
-        let mut found = status.found();
-        found.video = Some((tables::codec(caps), width, height));
-        found.pad = Some(pad.clone());
-    }
-    let watch = Arc::clone(status);
-    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER, move |_, info| {
-        match &info.data {
-            Some(gst::PadProbeData::Buffer(_)) => {
-                watch.advance();
-                let mut found = watch.found();
-                if !std::mem::replace(&mut found.ready, true) {
-                    drop(found);
-                    watch.notify();
-                }
-            }
-            Some(gst::PadProbeData::Event(event)) => {
-                if let gst::EventView::Tag(tag) = event.view()
-                    && let Some(value) = tag.tag().get::<gst::tags::ImageOrientation>()
-                {
-                    watch.found().orientation = orientation(value.get());
-                }
-            }
-            _ => {}
-        }
-        gst::PadProbeReturn::Ok
-    });
-    tail(pipeline, pad, caps, container)
 }
 
 /// GStreamer's tag says "flip, then rotate clockwise"; ours is "rotate, then mirror", which turns the
