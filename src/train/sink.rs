@@ -9,18 +9,19 @@ use std::sync::Arc;
 
 use reelflow_api::error::StageError;
 use reelflow_api::item::Batch;
-use reelflow_api::pretext::{BankRows, Pretext, Step, StepLoss};
+use reelflow_api::pretext::{Pretext, Step, StepLoss};
 use reelflow_api::rng::Key;
 use reelflow_api::stage::{Parts, Scalars, Sink, SinkContext, SinkPlan};
-use tch::{Device, Kind, Tensor};
+use tch::Device;
 
 use super::embed::{guarded, to_tensor};
+use super::memory::Memory;
 use super::network::{Network, Pair};
 use super::optimizer::Optimizer;
 use super::schedule::ScheduleKind;
 use super::settings::TrainSettings;
 use super::{device, export};
-use crate::bank::{Bank, sealed};
+use crate::bank::sealed;
 
 /// Part with the trained network.
 pub const QUERY: &str = "query.safetensors";
@@ -65,7 +66,9 @@ pub struct Trainer {
     pub(super) query: Network,
     pub(super) key: Network,
     pub(super) optimizer: Optimizer,
-    pub(super) banks: BTreeMap<String, Bank>,
+    pub(super) banks: BTreeMap<String, Memory>,
+    /// Numbers that the task fixed in its first step; see [`Step::frozen`].
+    pub(super) frozen: BTreeMap<String, f64>,
     pub(super) clip_shape: [usize; 4],
     /// The chance the first weights were drawn from.
     pub(super) first_weights: Key,
@@ -94,6 +97,7 @@ impl Trainer {
             return Err(refused("a cosine schedule needs an end; set `steps` in `[run]`".to_owned()));
         }
         let heads = task.heads();
+        let device = device::find(&context.id, &context.device)?;
         let mut banks = BTreeMap::new();
         for id in task.banks() {
             let bank = context
@@ -105,9 +109,8 @@ impl Trainer {
                 return Err(refused(format!("bank `{id}` has dim {}, the pretext makes {dims:?}", bank.dim)));
             }
             let key = context.key.part("bank").part(&id);
-            banks.insert(id.clone(), Bank::open(&id, bank, key)?);
+            banks.insert(id.clone(), Memory::open(&id, bank, key, device)?);
         }
-        let device = device::find(&context.id, &context.device)?;
         // More threads than free cores are far slower, not a little: libtorch's OpenMP threads spin at each
         // barrier. Measured with both cores of a machine busy elsewhere: 106 ms a step with one thread,
         // 1,500 ms with two, 146 ms with two under `OMP_WAIT_POLICY=passive` (`benches/train.rs`).
@@ -125,6 +128,7 @@ impl Trainer {
             query,
             key,
             banks,
+            frozen: BTreeMap::new(),
             clip_shape,
             first_weights,
             next_step: 0,
@@ -144,10 +148,11 @@ impl Trainer {
         // A forward pass moves batch statistics, and one bad value would stay in them for ever.
         let buffers = (self.query.store.copy_of_buffers(), self.key.store.copy_of_buffers());
         let ids: Vec<i64> = batch.slots.iter().map(|slot| slot.segment.0 as i64).collect();
-        let StepLoss { loss, keys, scalars } = self.forward(batch, &ids)?;
+        let StepLoss { loss, keys, scalars, frozen } = self.forward(batch, &ids)?;
         let value = loss.double_value(&[]);
         let mut norm = f64::NAN;
         if value.is_finite() {
+            self.frozen.extend(frozen);
             for (id, keys) in &keys {
                 self.remember(step, id, &ids, keys)?;
             }
@@ -184,6 +189,9 @@ impl Trainer {
         let mut all = vec![("loss", value), ("lr", lr)];
         all.extend(scalars);
         all.extend([("grad_norm", norm), ("skipped", self.skipped as f64)]);
+        for bank in self.banks.values() {
+            all.extend(bank.scalars());
+        }
         Ok(all)
     }
 
@@ -196,32 +204,25 @@ impl Trainer {
             views.insert(name, to_tensor(view, self.device)?);
         }
         let mut banks = BTreeMap::new();
-        for (id, bank) in &mut self.banks {
-            let rows = bank.read(batch.step)?;
-            let shape = [rows.ids.len() as i64, i64::from(bank.settings().dim)];
-            let values = Tensor::from_slice(&rows.values).reshape(shape).to_device(self.device);
-            let row_ids = Tensor::from_slice(&rows.ids).to_device(self.device);
-            bank.give_back(rows);
-            banks.insert(id.clone(), BankRows { rows: values, ids: row_ids });
-        }
-        let ids = Tensor::from_slice(ids).to_device(self.device);
         let chance = self.chance.number(batch.step);
-        let step = Step { step: batch.step, views: &views, ids: &ids, banks: &banks, key: chance };
+        for (id, bank) in &mut self.banks {
+            banks.insert(id.clone(), bank.read(batch.step, ids, chance.part("negatives").part(id))?);
+        }
+        let ids = tch::Tensor::from_slice(ids).to_device(self.device);
+        let frozen = &self.frozen;
+        let step = Step { step: batch.step, views: &views, ids: &ids, banks: &banks, frozen, key: chance };
         let mut pair = Pair { query: &self.query, key: &self.key, chance, calls: 0 };
         guarded(&self.id, || self.task.loss(&mut pair, &step))?
     }
 
-    fn remember(&mut self, step: u64, id: &str, ids: &[i64], keys: &Tensor) -> Result<(), StageError> {
+    fn remember(&mut self, step: u64, id: &str, ids: &[i64], keys: &tch::Tensor) -> Result<(), StageError> {
         let bank = self.banks.get_mut(id).ok_or_else(|| {
             StageError::failed(
                 &self.id,
                 format!("the pretext gave keys for `{id}`, which it did not ask for"),
             )
         })?;
-        let keys = keys.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
-        let mut values = vec![0f32; keys.numel()];
-        keys.copy_data(&mut values, keys.numel());
-        bank.push(step, ids, &values)
+        bank.remember(step, ids, keys)
     }
 }
 
@@ -253,7 +254,9 @@ impl Sink for Trainer {
     fn finish(&mut self) -> Result<Vec<String>, StageError> {
         let path = export::write(&self.export_dir, self)?;
         let bytes = sealed::to_safetensors(QUERY, &self.query.store.blocks()?)?;
-        Ok(vec![format!("weights {}", sealed::checksum(&bytes)), format!("encoder {}", path.display())])
+        let banks = self.banks.iter().map(|(id, bank)| format!("bank {id} {}", bank.ages().to_text()));
+        let lines = [format!("weights {}", sealed::checksum(&bytes)), format!("encoder {}", path.display())];
+        Ok(lines.into_iter().chain(banks).collect())
     }
 }
 

@@ -1,5 +1,7 @@
 //! The trainer in a checkpoint: both networks, the optimiser, the banks, and a manifest over them all.
 
+use std::collections::BTreeMap;
+
 use reelflow_api::error::StageError;
 use reelflow_api::pretext::Head;
 use reelflow_api::rng::Key;
@@ -11,7 +13,7 @@ use super::sink::{KEY, MANIFEST, OPTIMIZER, QUERY, Trainer};
 use crate::bank::sealed;
 
 /// Layout of the trainer's files; raise it when they change.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What the manifest of a trainer says. No floating-point numbers: see [`sealed::seal`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -37,6 +39,8 @@ pub struct About {
     pub optimizer: String,
     /// Ids of the banks.
     pub banks: Vec<String>,
+    /// Bits of the numbers (f64) that the task fixed in its first step.
+    pub frozen: BTreeMap<String, u64>,
 }
 
 /// Heads as the manifest has them.
@@ -103,6 +107,7 @@ impl Trainer {
         self.skipped = saved.skipped;
         self.skipped_in_a_row = saved.skipped_in_a_row;
         self.first_weights = saved.first_weights;
+        self.frozen = saved.frozen.into_iter().map(|(name, bits)| (name, f64::from_bits(bits))).collect();
         Ok(())
     }
 
@@ -118,6 +123,7 @@ impl Trainer {
             first_weights: self.first_weights,
             optimizer: format!("{:?}", self.settings.optimizer.kind).to_lowercase(),
             banks: self.banks.keys().cloned().collect(),
+            frozen: self.frozen.iter().map(|(name, value)| (name.clone(), value.to_bits())).collect(),
         }
     }
 }
