@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn a_segment_keeps_its_row_and_a_forgotten_ones_is_used_again() {
         let mut places = Places::instance(4, 0, []);
-        let mut go = |places: &mut Places, ids: &[i64]| {
+        let go = |places: &mut Places, ids: &[i64]| {
             let rows = places.of(ids).unwrap();
             assert_eq!(places.of(ids).unwrap(), rows, "asking changes nothing");
             places.keep(ids, &rows);

@@ -178,6 +178,16 @@ pub fn open<T: Serialize + DeserializeOwned>(
     Ok(manifest.about)
 }
 
+/// Names of the manifests among `parts` that speak for `file`.
+#[must_use]
+pub fn manifests_of(file: &str, parts: &Parts) -> Vec<String> {
+    let speaks_for = |bytes: &[u8]| {
+        let manifest = serde_json::from_slice::<Sealed<Box<RawValue>>>(bytes);
+        manifest.is_ok_and(|manifest| manifest.files.contains_key(file))
+    };
+    parts.iter().filter(|(_, bytes)| speaks_for(bytes)).map(|(name, _)| name.clone()).collect()
+}
+
 /// Renews the manifest called `name` after some of the files it names were replaced, whatever it is about.
 ///
 /// # Errors

@@ -1,12 +1,11 @@
 //! `reelflow eval`: what an encoder knows, by nearest neighbours and retrieval over labelled clips.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use reelflow_api::error::StageError;
 
 use crate::edge::threads;
-use crate::engine::checkpoint::{self, Checkpoint};
 use crate::eval::embed::{Pass, embed};
 use crate::eval::recipe::{Recipe, Wishes};
 use crate::eval::{EvalOptions, Protocol, Report, Voting, evaluate, side_by_side};
@@ -92,7 +91,7 @@ pub fn main(args: &Args) -> ExitCode {
 }
 
 fn report(args: &Args) -> Result<String, StageError> {
-    let checkpoint = find(&args.run)?;
+    let checkpoint = super::checkpoint("eval", &args.run)?;
     let recipe = Recipe::of(&checkpoint.manifest.pipeline)?;
     let parts = checkpoint.sinks.get(&recipe.train).ok_or_else(|| {
         StageError::storage(
@@ -132,28 +131,6 @@ fn report(args: &Args) -> Result<String, StageError> {
             serde_json::Value::Object(entries.collect()).to_string()
         }
     })
-}
-
-/// A checkpoint's folder as it is, or the newest checkpoint of a run's folder.
-fn find(path: &Path) -> Result<Checkpoint, StageError> {
-    if path.join("manifest.json").is_file() {
-        return checkpoint::open(path);
-    }
-    match checkpoint::newest(&path.join("checkpoints"))? {
-        Some((checkpoint, damaged)) => {
-            for line in damaged {
-                eprintln!("warning: checkpoint: {line}");
-            }
-            Ok(checkpoint)
-        }
-        None => Err(StageError::refused(
-            "eval",
-            format!(
-                "`{}` is neither a checkpoint nor a run with one; train first: reelflow run",
-                path.display()
-            ),
-        )),
-    }
 }
 
 fn tell_skips(pass: &Pass) {

@@ -152,6 +152,7 @@ fn flow(
         dir,
         settings,
         manifest,
+        writer: checkpoint::Writer::default(),
         stop: &options.stop,
         recorder: books.recorder,
         quarantine: books.quarantine,

@@ -9,7 +9,7 @@ use reelflow_api::rng::{Key, Rng};
 
 use crate::bank::{Threads, Wire};
 
-/// As [`Threads`], but each use of a channel first gives its time away, up to 40 times.
+/// As [`Threads`], but before each use of a channel it turns on the spot or gives its time away, or neither.
 pub struct Delayed;
 
 thread_local! {
@@ -22,11 +22,14 @@ pub fn pace(seed: u64) {
 }
 
 fn dawdle() {
-    let turns = PACE.with(|pace| {
+    let (turns, gives_way) = PACE.with(|pace| {
         let mut pace = pace.borrow_mut();
-        if pace.chance(0.3) { pace.below(40) } else { 0 }
+        (if pace.chance(0.5) { pace.below(3000) } else { 0 }, pace.chance(0.1))
     });
     for _ in 0..turns {
+        std::hint::spin_loop();
+    }
+    if gives_way {
         std::thread::yield_now();
     }
 }
