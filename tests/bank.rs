@@ -148,14 +148,21 @@ fn a_run_killed_while_it_writes_leaves_banks_that_are_whole() {
         let is_writing = || {
             let entries = std::fs::read_dir(&checkpoints).into_iter().flatten().flatten();
             let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-            names.any(|name| name.ends_with(".tmp") && name.trim_end_matches(".tmp") > format!("step={:08}", round * 3).as_str())
+            names.any(|name| {
+                name.ends_with(".tmp")
+                    && name.trim_end_matches(".tmp") > format!("step={:08}", round * 3).as_str()
+            })
         };
         while !is_writing() && child.try_wait().unwrap().is_none() {
             std::thread::yield_now();
         }
         child.kill().unwrap();
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.code().is_none(), "ended by itself: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.code().is_none(),
+            "ended by itself: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         said(&place.bank("verify", &[]));
     }
 }

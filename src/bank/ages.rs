@@ -47,7 +47,8 @@ impl Ages {
     #[must_use]
     pub fn to_text(&self) -> String {
         let classes: Vec<String> = self.classes.iter().map(|(age, rows)| format!("{age}: {rows}")).collect();
-        let ages = if classes.is_empty() { String::new() } else { format!("; ages up to {}", classes.join(", ")) };
+        let ages =
+            if classes.is_empty() { String::new() } else { format!("; ages up to {}", classes.join(", ")) };
         format!("{} of {} rows filled{ages}", self.filled, self.rows)
     }
 }

@@ -331,7 +331,9 @@ impl<W: Wire> Bank<W> {
             )));
         }
         if let Some(i) = ids.iter().position(|id| *id == NO_SEGMENT) {
-            return Err(self.refused(format!("key {i} of step {step} has id {NO_SEGMENT}, which is no segment's")));
+            return Err(
+                self.refused(format!("key {i} of step {step} has id {NO_SEGMENT}, which is no segment's"))
+            );
         }
         for (i, key) in keys.chunks_exact(dim).enumerate() {
             let square: f64 = key.iter().map(|&x| f64::from(x) * f64::from(x)).sum();

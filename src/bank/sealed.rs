@@ -157,7 +157,8 @@ pub fn open<T: Serialize + DeserializeOwned>(
     struct Version {
         format: u32,
     }
-    let version: Version = serde_json::from_slice(bytes_of(name, parts)?).map_err(|error| damaged(name, &error))?;
+    let version: Version =
+        serde_json::from_slice(bytes_of(name, parts)?).map_err(|error| damaged(name, &error))?;
     if version.format != format {
         return Err(StageError::storage(
             name,

@@ -98,9 +98,8 @@ impl Snapshot {
             return Err(StageError::storage(&manifest, message));
         }
         let shards = about.starts.windows(2).enumerate();
-        let shards = shards.map(|(shard, pair)| {
-            read_rows(&shard_file(id, shard), pair[1] - pair[0], &about, parts)
-        });
+        let shards =
+            shards.map(|(shard, pair)| read_rows(&shard_file(id, shard), pair[1] - pair[0], &about, parts));
         let shards = shards.collect::<Result<Vec<_>, _>>()?;
         let pending = read_pending(&pending_file(id), &about, parts)?;
         Ok(Self { id: id.to_owned(), about, shards, pending })
@@ -206,7 +205,8 @@ impl Snapshot {
         }
         for (i, waiting) in self.pending.iter().enumerate() {
             let (row, step) = (waiting.row, waiting.step as i64);
-            if row >= self.about.rows as usize || step > newest || waiting.key.iter().any(|x| !x.is_finite()) {
+            if row >= self.about.rows as usize || step > newest || waiting.key.iter().any(|x| !x.is_finite())
+            {
                 let file = pending_file(&self.id);
                 problems.push(format!("{file}: key {i} is for row {row} of step {step}, which cannot be"));
             }
@@ -256,8 +256,11 @@ impl<W: Wire> Bank<W> {
         let contents = self.contents()?;
         let dim = self.first.dim;
         let starts = self.starts.iter();
-        let mut pending: Vec<Waiting> =
-            contents.iter().zip(starts).flat_map(|(content, start)| flatten(*start, dim, &content.pending)).collect();
+        let mut pending: Vec<Waiting> = contents
+            .iter()
+            .zip(starts)
+            .flat_map(|(content, start)| flatten(*start, dim, &content.pending))
+            .collect();
         // The order of steps, not of shards: the file does not depend on how many shards there are.
         pending.sort_by_key(|waiting| (waiting.step, waiting.row));
         let settings = &self.settings;

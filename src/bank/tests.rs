@@ -216,7 +216,11 @@ fn a_forgotten_segment_is_in_no_read_and_in_no_file_not_even_pending() {
         rows.apply(&bank.read(3).unwrap());
         assert!(rows.ids.contains(&8) && !rows.ids.contains(&7));
         for row in (0..6).filter(|row| rows.ids[*row] == NO_SEGMENT) {
-            assert_eq!(rows.values[row * 2..row * 2 + 2], fresh.values[row * 2..row * 2 + 2], "as before its key");
+            assert_eq!(
+                rows.values[row * 2..row * 2 + 2],
+                fresh.values[row * 2..row * 2 + 2],
+                "as before its key"
+            );
         }
         let saved = bank.save().unwrap();
         // Seven, little-endian, as an id of a row or of a key that waits.
@@ -247,9 +251,15 @@ fn what_checksums_cannot_know_is_checked_too() {
     };
     let (first, second) = ("bank.keys.shard-000.safetensors", "bank.keys.shard-001.safetensors");
     let long = sealed::Block::f32(&[1, 2], &[1.0, 1.0]);
-    assert_eq!(change(first, "values", long), format!("{first}: row 0 of segment 7 has squared length 2, expected 1"));
+    assert_eq!(
+        change(first, "values", long),
+        format!("{first}: row 0 of segment 7 has squared length 2, expected 1")
+    );
     let late = sealed::Block::i64(&[1], &[9]);
-    assert_eq!(change(first, "versions", late), format!("{first}: row 0 is of step 9, the newest written is 3"));
+    assert_eq!(
+        change(first, "versions", late),
+        format!("{first}: row 0 is of step 9, the newest written is 3")
+    );
     let twice = change(second, "ids", sealed::Block::i64(&[2], &[-1, 7]));
     assert!(twice.contains("row 2 belongs to segment 7, which has another row"), "{twice}");
     let nowhere = change("bank.keys.pending.safetensors", "rows", sealed::Block::i64(&[1], &[3]));

@@ -125,7 +125,8 @@ impl Writer {
     /// If it failed.
     pub fn finish(&mut self) -> Result<(), StageError> {
         let Some(writing) = self.under_way.take() else { return Ok(()) };
-        let panicked = |_| Err(StageError::storage("checkpoint", "the thread that writes them panicked; this is a bug"));
+        let panicked =
+            |_| Err(StageError::storage("checkpoint", "the thread that writes them panicked; this is a bug"));
         writing.join().unwrap_or_else(panicked).map(drop)
     }
 }
@@ -302,7 +303,11 @@ mod tests {
             writer.begin(root.path().to_owned(), manifest, sinks, 2).unwrap();
         }
         writer.finish().unwrap();
-        let steps = complete(root.path()).unwrap().iter().map(|dir| open(dir).unwrap().manifest.step).collect::<Vec<_>>();
+        let steps = complete(root.path())
+            .unwrap()
+            .iter()
+            .map(|dir| open(dir).unwrap().manifest.step)
+            .collect::<Vec<_>>();
         assert_eq!(steps, [3, 4]);
         let manifest = Manifest::new(5, BTreeMap::new(), String::new());
         // A file where the folder should be.

@@ -44,7 +44,8 @@ pub fn info_nce(scores: &Tensor) -> Tensor {
 pub fn log_z(scores: &Tensor, total: i64) -> f64 {
     let scores = scores.detach().to_kind(Kind::Double);
     let count = scores.isfinite().sum(Kind::Double).double_value(&[]);
-    (total as f64).ln() + scores.flatten(0, -1).logsumexp([0i64].as_slice(), false).double_value(&[]) - count.ln()
+    (total as f64).ln() + scores.flatten(0, -1).logsumexp([0i64].as_slice(), false).double_value(&[])
+        - count.ln()
 }
 
 /// `-log p⁺/(p⁺ + K·Pn) - Σ log K·Pn/(p⁻ + K·Pn)`, mean over the batch, with `p = e^s/Z` of [`scores`] `s`,
@@ -121,8 +122,7 @@ pub(crate) fn loss(
     let scalars = tch::no_grad(|| {
         let mean = |logits: Tensor| (logits.mean(Kind::Float) * settings.temperature).double_value(&[]);
         let wins = scores.argmax(1, false).eq(0).to_kind(Kind::Float).mean(Kind::Float);
-        let mut scalars =
-            vec![("pos_sim", mean(scores.narrow(1, 0, 1))), ("top1", wins.double_value(&[]))];
+        let mut scalars = vec![("pos_sim", mean(scores.narrow(1, 0, 1))), ("top1", wins.double_value(&[]))];
         if negative.is_some() {
             scalars.push(("neg_sim", mean(scores.narrow(1, -1, 1))));
         }

@@ -40,7 +40,8 @@ fn life<W: Wire>(seed: u64) -> (u64, u64) {
         operations += 1;
         match rng.below(100) {
             0..73 => {
-                let count = if rng.chance(0.1) { rng.below(u64::from(settings.rows) * 2) } else { rng.below(4) };
+                let count =
+                    if rng.chance(0.1) { rng.below(u64::from(settings.rows) * 2) } else { rng.below(4) };
                 let ids: Vec<i64> = (0..count).map(|_| id(&mut rng)).collect();
                 let keys = keys(&mut rng, ids.len(), DIM as usize);
                 let is_taken = bank.push(step, &ids, &keys).is_ok();
@@ -118,10 +119,15 @@ fn check_staleness(staleness: Staleness, seed: u64) -> bool {
         rows.apply(&bank.read(step).unwrap());
         assert!(rows.versions.iter().zip(&before).all(|(now, before)| now >= before), "a version went back");
         let limit = (step as i64 - staleness.least() as i64).max(-1);
-        assert!(rows.versions.iter().all(|&version| version <= limit), "step {step} sees {:?}", rows.versions);
+        assert!(
+            rows.versions.iter().all(|&version| version <= limit),
+            "step {step} sees {:?}",
+            rows.versions
+        );
         // Five keys a step into twelve rows: what was written last stands where it must.
         let due = if limit < 0 { 0 } else { (limit as usize + 1) * 5 };
-        let missing = (due.saturating_sub(12)..due).filter(|&n| rows.versions[n % 12] < (n / 5) as i64).count();
+        let missing =
+            (due.saturating_sub(12)..due).filter(|&n| rows.versions[n % 12] < (n / 5) as i64).count();
         if staleness == Staleness::ANY {
             was_late |= missing > 0;
         } else {

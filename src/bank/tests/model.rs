@@ -43,7 +43,14 @@ impl Model {
         let mut first = Rows::empty(settings);
         first.apply(&Bank::open("model", &one, key).unwrap().read(0).unwrap());
         let rows = first.clone();
-        Self { settings: settings.clone(), first, rows, pending: Vec::new(), next: 0, row_of: BTreeMap::new() }
+        Self {
+            settings: settings.clone(),
+            first,
+            rows,
+            pending: Vec::new(),
+            next: 0,
+            row_of: BTreeMap::new(),
+        }
     }
 
     fn dim(&self) -> usize {
@@ -99,7 +106,8 @@ impl Model {
     /// The rows as `step` sees them.
     pub fn read(&mut self, step: u64) -> &Rows {
         let least = self.settings.staleness.least();
-        for Pending { row, id, key, step } in self.pending.extract_if(.., |write| write.step + least <= step) {
+        for Pending { row, id, key, step } in self.pending.extract_if(.., |write| write.step + least <= step)
+        {
             let dim = self.settings.dim as usize;
             let values = &mut self.rows.values[row * dim..(row + 1) * dim];
             let new: Vec<f32> = match self.settings.kind {

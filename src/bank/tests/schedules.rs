@@ -93,7 +93,9 @@ fn every_order_of_the_owners_steps_gives_the_same_rows() {
             let expected = expected(&settings);
             let check = move || {
                 let mut bank = Bank::<Scheduled>::open_on("keys", &settings, Key::new(1)).unwrap();
-                run(&mut bank, &settings, |step, rows| assert_eq!(*rows, expected[step as usize], "step {step}"));
+                run(&mut bank, &settings, |step, rows| {
+                    assert_eq!(*rows, expected[step as usize], "step {step}")
+                });
             };
             shuttle::check_pct(check.clone(), 300, 3);
             shuttle::check_random(check, 300);

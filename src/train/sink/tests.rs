@@ -167,7 +167,8 @@ fn training_with_a_staleness_of_one_equals_a_synchronous_bank_bit_for_bit() {
 #[test]
 fn instances_with_a_constant_z_go_on_bit_for_bit_after_a_stop() {
     let dir = tempfile::tempdir().unwrap();
-    let text = SMALL.replace("dim = 16", "dim = 16, loss = \"nce\", own_row = true, same_segment_mask = true");
+    let text =
+        SMALL.replace("dim = 16", "dim = 16, loss = \"nce\", own_row = true, same_segment_mask = true");
     let open = || {
         let mut context = context(dir.path(), 40);
         let bank = context.banks.get_mut("keys").unwrap();

@@ -191,7 +191,8 @@ fn step_loss(settings: &Vtdl, rows: &Tensor, row_ids: &[i64], log_z: Option<f64>
     let clips = || Tensor::zeros([4, 3, 2, 2, 2], (Kind::Float, Device::Cpu));
     let views = settings.views().into_iter().map(|name| (name, clips())).collect();
     let own = Some(with_dots(&[0.0; 4], 128));
-    let bank = BankRows { rows: rows.shallow_clone(), ids: Tensor::from_slice(row_ids), own, total: rows.size()[0] };
+    let bank =
+        BankRows { rows: rows.shallow_clone(), ids: Tensor::from_slice(row_ids), own, total: rows.size()[0] };
     let banks = BTreeMap::from([("keys".to_owned(), bank)]);
     let ids = Tensor::from_slice(&[1i64, 2, 3, 4]);
     let frozen = log_z.map(|value| (LOG_Z.to_owned(), value)).into_iter().collect();
