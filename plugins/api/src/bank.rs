@@ -18,7 +18,7 @@ pub struct BankSettings {
     #[serde(default = "shards")]
     #[schemars(range(min = 1, max = 256))]
     pub shards: u32,
-    /// Steps between a write and the first read that sees it: a number, or `"any"` for a reader that never waits.
+    /// Steps between a write and the first read that sees it: 1 to 64, or `"any"` for a reader that never waits.
     #[serde(default)]
     pub staleness: Staleness,
     /// How a number is stored, in memory and in checkpoints.
@@ -71,7 +71,7 @@ pub struct InstanceSettings {
     #[serde(default = "shards")]
     #[schemars(range(min = 1, max = 256))]
     pub shards: u32,
-    /// Steps between a write and the first read that sees it: a number, or `"any"` for a reader that never waits.
+    /// Steps between a write and the first read that sees it: 1 to 64, or `"any"` for a reader that never waits.
     #[serde(default)]
     pub staleness: Staleness,
     /// How a number is stored, in memory and in checkpoints.
