@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use reelflow::api::bank::{BankInit, BankSettings};
+use reelflow::api::bank::BankSettings;
 use reelflow::api::item::{Batch, SegmentId, SlotInfo, View};
 use reelflow::api::rng::Key;
 use reelflow::api::spec::Table;
@@ -22,7 +22,7 @@ fn trainer(encoder: &str, shape: [usize; 4], threads: usize) -> Box<dyn Sink> {
     let entries = toml::de::DeTable::parse(&text).expect("valid TOML").into_inner();
     let table = Table { path: "sinks.train".to_owned(), span: 0..text.len(), entries };
     let Ok(Stage::Sink(plan)) = (reelflow::train::ALL[0].build)(&table) else { panic!("{text}") };
-    let bank = BankSettings { dim: 128, rows: 1024, shards: 4, staleness: 1, init: BankInit::Sphere };
+    let bank = BankSettings::queue(1024, 128);
     let context = SinkContext {
         id: "train".to_owned(),
         run_dir: std::env::temp_dir(),

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use reelflow::api::bank::{BankInit, BankSettings};
+use reelflow::api::bank::BankSettings;
 use reelflow::api::item::{Batch, SegmentId, SlotInfo, View};
 use reelflow::api::rng::Key;
 use reelflow::api::spec::Table;
@@ -34,7 +34,7 @@ fn trained(encoder: &str, dir: &Path) -> Box<dyn Sink> {
     let entries = toml::de::DeTable::parse(&text).unwrap().into_inner();
     let table = Table { path: "sinks.train".to_owned(), span: 0..text.len(), entries };
     let Ok(Stage::Sink(plan)) = (reelflow::train::ALL[0].build)(&table) else { panic!("{text}") };
-    let bank = BankSettings { dim: 128, rows: 16, shards: 1, staleness: 1, init: BankInit::Sphere };
+    let bank = BankSettings::queue(16, 128);
     let mut sink = plan
         .open(SinkContext {
             id: "train".to_owned(),

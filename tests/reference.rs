@@ -117,7 +117,9 @@ fn tensors(parts: &Parts, file: &str, prefix: &str) -> Blocks {
 fn bank_rows(parts: &Parts, settings: &BankSettings, step: u64) -> Blocks {
     let mut bank = Bank::open("keys", settings, Key::new(0)).unwrap();
     bank.restore(parts).unwrap();
-    let Rows { values, ids, .. } = bank.read(step).unwrap();
+    let mut rows = Rows::empty(settings);
+    rows.apply(&bank.read(step).unwrap());
+    let Rows { values, ids, .. } = rows;
     let shape = [settings.rows as usize, settings.dim as usize];
     Blocks::from([
         ("bank.rows".to_owned(), Block::f32(&shape, &values)),

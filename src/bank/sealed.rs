@@ -4,11 +4,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use half::f16;
 use reelflow_api::error::StageError;
 use reelflow_api::stage::Parts;
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// A dense block of numbers on its way to or from a file: little-endian bytes.
@@ -30,6 +32,13 @@ impl Block {
         Self { dtype: Dtype::F32, shape: shape.to_vec(), bytes }
     }
 
+    /// A block of f16.
+    #[must_use]
+    pub fn f16(shape: &[usize], values: &[f16]) -> Self {
+        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        Self { dtype: Dtype::F16, shape: shape.to_vec(), bytes }
+    }
+
     /// A block of i64.
     #[must_use]
     pub fn i64(shape: &[usize], values: &[i64]) -> Self {
@@ -43,6 +52,13 @@ impl Block {
         let fits = self.dtype == Dtype::F32 && self.shape == shape;
         let read = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
         fits.then(|| self.bytes.chunks_exact(4).map(read).collect())
+    }
+
+    /// Its values, if it holds f16 in this shape.
+    #[must_use]
+    pub fn to_f16(&self, shape: &[usize]) -> Option<Vec<f16>> {
+        let fits = self.dtype == Dtype::F16 && self.shape == shape;
+        fits.then(|| self.bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect())
     }
 
     /// Its values, if it holds i64 in this shape.
@@ -137,33 +153,21 @@ pub fn open<T: Serialize + DeserializeOwned>(
     format: u32,
     parts: &Parts,
 ) -> Result<T, StageError> {
-    let bytes = parts.get(name).ok_or_else(|| StageError::storage(name, "is missing from the checkpoint"))?;
     #[derive(Deserialize)]
     struct Version {
         format: u32,
     }
-    let damaged = |why: String| StageError::storage(name, format!("is damaged: {why}"));
-    let version: Version = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+    let version: Version =
+        serde_json::from_slice(bytes_of(name, parts)?).map_err(|error| damaged(name, &error))?;
     if version.format != format {
         return Err(StageError::storage(
             name,
             format!("has layout {}, this reelflow reads layout {format}", version.format),
         ));
     }
-    let mut manifest: Sealed<T> =
-        serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
-    // Comparing the whole text finds damage that JSON would forgive, such as a changed blank.
-    if text(name, &manifest)? != *bytes {
-        return Err(damaged("its text is not as written".to_owned()));
-    }
-    let seal = std::mem::take(&mut manifest.seal);
-    let found = checksum(&text(name, &manifest)?);
-    if found != seal {
-        return Err(damaged(format!("checksum {found}, expected {seal}")));
-    }
+    let manifest: Sealed<T> = unseal(name, parts)?;
     for (file, expected) in &manifest.files {
-        let bytes =
-            parts.get(file).ok_or_else(|| StageError::storage(file, "is missing from the checkpoint"))?;
+        let bytes = bytes_of(file, parts)?;
         let found = checksum(bytes);
         if found != *expected {
             return Err(StageError::storage(
@@ -173,6 +177,54 @@ pub fn open<T: Serialize + DeserializeOwned>(
         }
     }
     Ok(manifest.about)
+}
+
+/// Names of the manifests among `parts` that speak for `file`.
+#[must_use]
+pub fn manifests_of(file: &str, parts: &Parts) -> Vec<String> {
+    let speaks_for = |bytes: &[u8]| {
+        let manifest = serde_json::from_slice::<Sealed<Box<RawValue>>>(bytes);
+        manifest.is_ok_and(|manifest| manifest.files.contains_key(file))
+    };
+    parts.iter().filter(|(_, bytes)| speaks_for(bytes)).map(|(name, _)| name.clone()).collect()
+}
+
+/// Renews the manifest called `name` after some of the files it names were replaced, whatever it is about.
+///
+/// # Errors
+/// If it or a file is missing, or it is damaged itself.
+pub fn reseal(name: &str, parts: &mut Parts) -> Result<(), StageError> {
+    let mut manifest: Sealed<Box<RawValue>> = unseal(name, parts)?;
+    for (file, expected) in &mut manifest.files {
+        *expected = checksum(bytes_of(file, parts)?);
+    }
+    manifest.seal = checksum(&text(name, &manifest)?);
+    parts.insert(name.to_owned(), text(name, &manifest)?);
+    Ok(())
+}
+
+/// The manifest called `name`, checked down to the last bit, with an empty seal.
+fn unseal<T: Serialize + DeserializeOwned>(name: &str, parts: &Parts) -> Result<Sealed<T>, StageError> {
+    let bytes = bytes_of(name, parts)?;
+    let mut manifest: Sealed<T> = serde_json::from_slice(bytes).map_err(|error| damaged(name, &error))?;
+    // Comparing the whole text finds damage that JSON would forgive, such as a changed blank.
+    if text(name, &manifest)? != *bytes {
+        return Err(damaged(name, &"its text is not as written"));
+    }
+    let seal = std::mem::take(&mut manifest.seal);
+    let found = checksum(&text(name, &manifest)?);
+    if found != seal {
+        return Err(damaged(name, &format!("checksum {found}, expected {seal}")));
+    }
+    Ok(manifest)
+}
+
+fn bytes_of<'p>(name: &str, parts: &'p Parts) -> Result<&'p Vec<u8>, StageError> {
+    parts.get(name).ok_or_else(|| StageError::storage(name, "is missing from the checkpoint"))
+}
+
+fn damaged(name: &str, why: &dyn std::fmt::Display) -> StageError {
+    StageError::storage(name, format!("is damaged: {why}"))
 }
 
 /// XXH3-128 of `bytes`, 32 hexadecimal digits.

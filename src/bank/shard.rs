@@ -1,21 +1,26 @@
 //! The owner of a range of a bank's rows: one thread that applies events in the order they come.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender};
+use reelflow_api::bank::BankKind;
 
-use super::queue::Rows;
+use super::rows::{Changes, FirstRows, NO_SEGMENT, Stored, moved};
+use super::wire::Wire;
 
 /// Everything that can happen to a shard.
-pub(super) enum Event {
+pub(super) enum Event<W: Wire> {
     /// Keys of one step for rows of this shard. Kept pending until a reader may see them.
     Write(Write),
-    /// Append the rows to `rows` as a reader sees them that may know steps up to `limit`, then pass on.
-    Read { limit: Option<u64>, rows: Rows, reply: Sender<Rows> },
-    /// Hand out everything, with writes up to `limit` applied.
-    Save { limit: Option<u64>, reply: Sender<Content> },
+    /// Append what changed since the last of these to `changes`, as a reader sees it that may know steps up
+    /// to `limit`, then pass on.
+    Read { limit: Option<u64>, changes: Changes, reply: W::Sender<Changes> },
+    /// Take segments out, visible or pending.
+    Forget(Arc<HashSet<i64>>),
+    /// Hand out a copy of everything, with writes up to `limit` applied.
+    Save { limit: Option<u64>, reply: W::Sender<Content> },
     /// Replace everything.
-    Load(Content),
+    Load(Content, FirstRows),
 }
 
 /// Keys of one step for some rows of a shard.
@@ -24,52 +29,88 @@ pub(super) struct Write {
     pub step: u64,
     /// Rows within the shard, one a key.
     pub rows: Vec<u32>,
-    /// Segment ids, one a key.
+    /// Segment ids, one a key; [`NO_SEGMENT`] empties the row instead of moving it.
     pub ids: Vec<i64>,
     /// `[rows.len(), dim]`.
     pub keys: Vec<f32>,
 }
 
 /// All that a shard knows: its rows and the writes that no reader may see yet, oldest first.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Content {
-    pub rows: Rows,
+    pub rows: Stored,
     pub pending: VecDeque<Write>,
 }
 
-pub(super) struct Shard {
-    pub dim: usize,
-    pub staleness: u64,
+pub(super) struct Shard<W: Wire> {
+    /// Number of its first row in the bank.
+    pub start: usize,
+    pub kind: BankKind,
+    /// Fewest steps between a write and a read that sees it.
+    pub least: u64,
+    pub first: FirstRows,
     pub content: Content,
+    pub changed: Changed,
     /// The shard with the next higher rows; `None` for the last one, which replies.
-    pub next: Option<Sender<Event>>,
+    pub next: Option<W::Sender<Event<W>>>,
 }
 
-impl Shard {
+/// Rows that differ from what the reader was given.
+pub(super) struct Changed {
+    rows: Vec<u32>,
+    is_in: Vec<bool>,
+}
+
+impl Changed {
+    /// All of `count` rows.
+    pub fn all(count: usize) -> Self {
+        Self { rows: (0..count as u32).collect(), is_in: vec![true; count] }
+    }
+
+    fn add(&mut self, row: u32) {
+        if !std::mem::replace(&mut self.is_in[row as usize], true) {
+            self.rows.push(row);
+        }
+    }
+
+    fn take(&mut self) -> Vec<u32> {
+        for &row in &self.rows {
+            self.is_in[row as usize] = false;
+        }
+        std::mem::take(&mut self.rows)
+    }
+}
+
+impl<W: Wire> Shard<W> {
     /// Serves until the handle is gone. Never waits for anything but the next event and, when passing a
     /// read on, for room in the next shard's queue; the last shard replies into a queue that has room.
-    pub fn run(mut self, events: &Receiver<Event>) {
-        for event in events {
+    pub fn run(mut self, events: &W::Receiver<Event<W>>) {
+        while let Some(event) = W::receive(events) {
             match event {
                 Event::Write(write) => {
                     // A reader never asks for a step before the newest write, so this is visible to all.
-                    self.apply(write.step.checked_sub(self.staleness));
+                    self.apply(write.step.checked_sub(self.least));
                     self.content.pending.push_back(write);
                 }
-                Event::Read { limit, mut rows, reply } => {
+                Event::Read { limit, mut changes, reply } => {
                     self.apply(limit);
-                    rows.append(&self.content.rows);
+                    self.tell(&mut changes);
                     // A reader that has gone away is no failure of the shard.
                     match &self.next {
-                        Some(next) => drop(next.send(Event::Read { limit, rows, reply })),
-                        None => drop(reply.send(rows)),
-                    }
+                        Some(next) => W::send(next, Event::Read { limit, changes, reply }),
+                        None => W::send(&reply, changes),
+                    };
                 }
+                Event::Forget(ids) => self.forget(&ids),
                 Event::Save { limit, reply } => {
                     self.apply(limit);
-                    drop(reply.send(self.content.clone()));
+                    W::send(&reply, self.content.clone());
                 }
-                Event::Load(content) => self.content = content,
+                Event::Load(content, first) => {
+                    self.changed = Changed::all(content.rows.ids.len());
+                    self.content = content;
+                    self.first = first;
+                }
             }
         }
     }
@@ -77,14 +118,63 @@ impl Shard {
     /// Makes pending writes of steps up to `limit` visible; `None` is before the first step.
     fn apply(&mut self, limit: Option<u64>) {
         let Some(limit) = limit else { return };
+        let dim = self.first.dim;
         while self.content.pending.front().is_some_and(|write| write.step <= limit) {
             let Some(write) = self.content.pending.pop_front() else { return };
-            let rows = &mut self.content.rows;
             for (i, &row) in write.rows.iter().enumerate() {
-                let (row, dim) = (row as usize, self.dim);
-                rows.values[row * dim..(row + 1) * dim].copy_from_slice(&write.keys[i * dim..(i + 1) * dim]);
-                rows.ids[row] = write.ids[i];
-                rows.versions[row] = write.step as i64;
+                let key = &write.keys[i * dim..(i + 1) * dim];
+                self.set(row, write.ids[i], write.step as i64, key);
+            }
+        }
+    }
+
+    fn set(&mut self, row: u32, id: i64, version: i64, key: &[f32]) {
+        let (at, dim) = (row as usize, self.first.dim);
+        let rows = &mut self.content.rows;
+        match self.kind {
+            BankKind::Instance { momentum, .. } if id != NO_SEGMENT => {
+                let mut now = Vec::with_capacity(dim);
+                rows.values.read(at * dim..(at + 1) * dim, &mut now);
+                rows.values.write(at * dim, &moved(&now, key, momentum));
+            }
+            _ => rows.values.write(at * dim, key),
+        }
+        rows.ids[at] = id;
+        rows.versions[at] = version;
+        self.changed.add(row);
+    }
+
+    fn tell(&mut self, changes: &mut Changes) {
+        let dim = self.first.dim;
+        let rows = &self.content.rows;
+        let changed = self.changed.take();
+        changes.values.reserve(changed.len() * dim);
+        for row in changed {
+            let at = row as usize;
+            changes.rows.push((self.start + at) as i64);
+            rows.values.read(at * dim..(at + 1) * dim, &mut changes.values);
+            changes.ids.push(rows.ids[at]);
+            changes.versions.push(rows.versions[at]);
+        }
+    }
+
+    /// A forgotten row is as it was before its first key. A pending one empties its row when its time comes,
+    /// so that a queue's order stays as it was.
+    fn forget(&mut self, ids: &HashSet<i64>) {
+        let dim = self.first.dim;
+        for write in &mut self.content.pending {
+            for (i, id) in write.ids.iter_mut().enumerate().filter(|(_, id)| ids.contains(id)) {
+                *id = NO_SEGMENT;
+                let first = self.first.row(self.start + write.rows[i] as usize);
+                write.keys[i * dim..(i + 1) * dim].copy_from_slice(&first);
+            }
+        }
+        for row in 0..self.content.rows.ids.len() {
+            if ids.contains(&self.content.rows.ids[row]) {
+                let first = self.first.row(self.start + row);
+                self.content.rows.values.write(row * dim, &first);
+                self.content.rows.ids[row] = NO_SEGMENT;
+                self.changed.add(row as u32);
             }
         }
     }

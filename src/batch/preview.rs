@@ -143,6 +143,7 @@ mod tests {
             batch_size: 1,
             views: Vec::new(),
             banks: BTreeMap::new(),
+            labels: std::sync::Arc::default(),
             device: "cpu".into(),
             threads: 1,
         }

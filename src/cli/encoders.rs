@@ -5,7 +5,6 @@ use std::path::Path;
 use reelflow_api::error::StageError;
 
 use crate::edge::threads;
-use crate::engine::checkpoint::{self, Checkpoint};
 use crate::eval::embed::{Clips, Pass};
 use crate::eval::recipe::Recipe;
 use crate::observe::quarantine::warning;
@@ -30,7 +29,7 @@ pub struct Encoders {
 /// # Errors
 /// If there is no checkpoint, it is damaged or holds no trainer, or the device is not there.
 pub fn open(run: &Path, device: &str, untrained: bool) -> Result<Encoders, StageError> {
-    let checkpoint = find(run)?;
+    let checkpoint = super::checkpoint("eval", run)?;
     let recipe = Recipe::of(&checkpoint.manifest.pipeline)?;
     let parts = checkpoint.sinks.get(&recipe.train).ok_or_else(|| {
         StageError::storage(
@@ -46,28 +45,6 @@ pub fn open(run: &Path, device: &str, untrained: bool) -> Result<Encoders, Stage
     names.push(format!("step {}", checkpoint.manifest.step));
     networks.push(train::embedder(parts, threads::for_training(), device, true)?);
     Ok(Encoders { recipe, names, networks })
-}
-
-/// A checkpoint's folder as it is, or the newest checkpoint of a run's folder.
-fn find(path: &Path) -> Result<Checkpoint, StageError> {
-    if path.join("manifest.json").is_file() {
-        return checkpoint::open(path);
-    }
-    match checkpoint::newest(&path.join("checkpoints"))? {
-        Some((checkpoint, damaged)) => {
-            for line in damaged {
-                eprintln!("warning: checkpoint: {line}");
-            }
-            Ok(checkpoint)
-        }
-        None => Err(StageError::refused(
-            "eval",
-            format!(
-                "`{}` is neither a checkpoint nor a run with one; train first: reelflow run",
-                path.display()
-            ),
-        )),
-    }
 }
 
 /// Says on standard error what was left out when the clips were found and in a pass over them.

@@ -196,7 +196,13 @@ fn type_of(facets: &Facets<'_>) -> String {
     let choices = facets.choices();
     let words: Vec<&str> = facets.words().into_iter().chain(choices.iter().flat_map(Facets::words)).collect();
     if !words.is_empty() {
-        return format!("one of {}", words.join(", "));
+        let worded = if let [word] = words[..] {
+            format!("\"{word}\"")
+        } else {
+            format!("one of {}", words.join(", "))
+        };
+        let others = choices.iter().filter(|choice| choice.words().is_empty()).map(type_of);
+        return others.chain([worded]).collect::<Vec<_>>().join(" or ");
     }
     if let (true, Some(item)) = (facets.types().contains(&"array"), facets.item(0)) {
         return format!("list of {}", type_of(&facets.sub(item)));

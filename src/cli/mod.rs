@@ -1,5 +1,6 @@
 //! The command line: one file a command. Results go to standard output, everything else to standard error.
 
+pub mod bank;
 pub mod bench;
 pub mod check;
 pub mod doctor;
@@ -26,6 +27,7 @@ use reelflow_api::error::StageError;
 
 use crate::config::{self, Plan};
 use crate::edge::signal::Stop;
+use crate::engine::checkpoint::{self, Checkpoint};
 
 /// Learns video representations without labels, as a streaming dataflow.
 #[derive(Debug, Parser)]
@@ -59,6 +61,8 @@ enum Command {
     /// Makes a small labelled corpus whose classes only time tells apart.
     #[cfg(feature = "gst")]
     Synth(synth::Args),
+    /// Looks into the memory banks of a run or checkpoint, checks them, takes segments out.
+    Bank(bank::Args),
     /// Says whether this machine has what reelflow needs.
     Doctor(doctor::Args),
 }
@@ -81,6 +85,28 @@ fn secs(text: &str) -> Result<f64, String> {
         Ok(secs)
     } else {
         Err("must be from 0.01 to 1000000 seconds".to_owned())
+    }
+}
+
+/// A checkpoint's folder as it is, or the newest checkpoint of a run's folder; `command` asks.
+fn checkpoint(command: &str, path: &Path) -> Result<Checkpoint, StageError> {
+    if path.join("manifest.json").is_file() {
+        return checkpoint::open(path);
+    }
+    match checkpoint::newest(&path.join("checkpoints"))? {
+        Some((checkpoint, damaged)) => {
+            for line in damaged {
+                eprintln!("warning: checkpoint: {line}");
+            }
+            Ok(checkpoint)
+        }
+        None => Err(StageError::refused(
+            command,
+            format!(
+                "`{}` is neither a checkpoint nor a run with one; train first: reelflow run",
+                path.display()
+            ),
+        )),
     }
 }
 
@@ -112,6 +138,7 @@ pub fn main() -> ExitCode {
         Command::Search(args) => search::main(&args),
         #[cfg(feature = "gst")]
         Command::Synth(args) => synth::main(&args),
+        Command::Bank(args) => bank::main(&args),
         Command::Doctor(args) => doctor::main(&args),
     }
 }

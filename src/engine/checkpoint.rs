@@ -7,16 +7,18 @@
 //! ```
 //!
 //! The folder is written under a temporary name, synced and renamed, so a checkpoint is whole or not
-//! there. A damaged one is named and the one before it is used.
+//! there. A damaged one is named and the one before it is used. What changes a checkpoint afterwards writes
+//! a new generation beside it, `step=000120+1`, which comes after it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use reelflow_api::error::StageError;
 use reelflow_api::stage::Parts;
 use serde::{Deserialize, Serialize};
 
-use crate::edge::files;
+use crate::edge::{files, threads};
 
 /// Version of the folder's layout; a newer one is refused.
 const FORMAT: u32 = 1;
@@ -87,12 +89,84 @@ impl Manifest {
 /// If anything cannot be written; older checkpoints stay as they are.
 pub fn write(
     root: &Path,
-    mut manifest: Manifest,
+    manifest: Manifest,
     sinks: &BTreeMap<String, Parts>,
     kept: u32,
 ) -> Result<PathBuf, StageError> {
-    let dir = root.join(format!("step={:08}", manifest.step));
-    let temporary = root.join(format!("step={:08}.tmp", manifest.step));
+    let step = manifest.step;
+    // A resumed run may come to a step it had already saved; the new one is the same and replaces it, and
+    // what was made of the old one.
+    for old in complete(root)?.into_iter().filter(|dir| place(dir).is_some_and(|(of, _)| of == step)) {
+        files::remove_dir(&old)?;
+    }
+    let dir = write_folder(root, &format!("step={step:08}"), manifest, sinks)?;
+    purge(root, kept)?;
+    Ok(dir)
+}
+
+/// Writes checkpoints on a thread of its own while the run goes on, one after the other. The state was taken
+/// at the cut, so nothing that happens meanwhile is in it; a kill before the end leaves the one before.
+#[derive(Default)]
+pub struct Writer {
+    under_way: Option<JoinHandle<Result<PathBuf, StageError>>>,
+}
+
+impl Writer {
+    /// Starts what [`write`] does, when the one before is done.
+    ///
+    /// # Errors
+    /// If the one before failed, or no thread can be started.
+    pub fn begin(
+        &mut self,
+        root: PathBuf,
+        manifest: Manifest,
+        sinks: BTreeMap<String, Parts>,
+        kept: u32,
+    ) -> Result<(), StageError> {
+        self.finish()?;
+        self.under_way = Some(threads::spawn("checkpoint", move || write(&root, manifest, &sinks, kept))?);
+        Ok(())
+    }
+
+    /// Waits for the one under way.
+    ///
+    /// # Errors
+    /// If it failed.
+    pub fn finish(&mut self) -> Result<(), StageError> {
+        let Some(writing) = self.under_way.take() else { return Ok(()) };
+        let panicked =
+            |_| Err(StageError::storage("checkpoint", "the thread that writes them panicked; this is a bug"));
+        writing.join().unwrap_or_else(panicked).map(drop)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Nothing may be written once the run's lock is gone. Whoever drops it has an error to tell already.
+        drop(self.finish());
+    }
+}
+
+/// Writes a changed checkpoint as the next generation of its step. Nothing is removed.
+///
+/// # Errors
+/// If anything cannot be written.
+pub fn write_generation(root: &Path, checkpoint: &Checkpoint) -> Result<PathBuf, StageError> {
+    let step = checkpoint.manifest.step;
+    let generations = complete(root)?.iter().filter_map(|dir| place(dir)).filter(|(of, _)| *of == step).max();
+    let next = generations.map_or(1, |(_, generation)| generation + 1);
+    let manifest = Manifest { parts: Vec::new(), ..checkpoint.manifest.clone() };
+    write_folder(root, &format!("step={step:08}+{next}"), manifest, &checkpoint.sinks)
+}
+
+fn write_folder(
+    root: &Path,
+    name: &str,
+    mut manifest: Manifest,
+    sinks: &BTreeMap<String, Parts>,
+) -> Result<PathBuf, StageError> {
+    let dir = root.join(name);
+    let temporary = root.join(format!("{name}.tmp"));
     files::remove_dir(&temporary)?;
     files::make_dir(&temporary)?;
     for (sink, parts) in sinks {
@@ -112,10 +186,7 @@ pub fn write(
     let text = serde_json::to_string_pretty(&manifest).expect("plain data serialises");
     files::write_synced(&temporary.join(MANIFEST), text.as_bytes())?;
     files::sync_dir(&temporary)?;
-    // A resumed run may come to a step it had already saved; the new one is the same and replaces it.
-    files::remove_dir(&dir)?;
     files::rename_dir(&temporary, &dir)?;
-    purge(root, kept)?;
     Ok(dir)
 }
 
@@ -181,13 +252,22 @@ pub fn open(dir: &Path) -> Result<Checkpoint, StageError> {
     Ok(Checkpoint { dir: dir.to_owned(), manifest, sinks })
 }
 
-/// Folders with a final name, oldest first.
-fn complete(root: &Path) -> Result<Vec<PathBuf>, StageError> {
-    let step = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("step=")?.parse::<u64>().ok();
-    let mut dirs: Vec<(u64, PathBuf)> =
-        files::list_dir(root)?.into_iter().filter_map(|path| Some((step(&path)?, path))).collect();
+/// Folders with a final name below `root`, oldest first; none if it is not there.
+///
+/// # Errors
+/// If the folder cannot be listed.
+pub fn complete(root: &Path) -> Result<Vec<PathBuf>, StageError> {
+    let mut dirs: Vec<((u64, u64), PathBuf)> =
+        files::list_dir(root)?.into_iter().filter_map(|path| Some((place(&path)?, path))).collect();
     dirs.sort();
     Ok(dirs.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Step and generation of a folder with a final name.
+fn place(dir: &Path) -> Option<(u64, u64)> {
+    let name = dir.file_name()?.to_str()?.strip_prefix("step=")?;
+    let (step, generation) = name.split_once('+').unwrap_or((name, "0"));
+    Some((step.parse().ok()?, generation.parse().ok()?))
 }
 
 fn purge(root: &Path, kept: u32) -> Result<(), StageError> {
@@ -222,6 +302,30 @@ mod tests {
     }
 
     #[test]
+    fn one_is_written_after_the_other_and_a_failure_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let mut writer = Writer::default();
+        for step in 1..=4u64 {
+            let parts = Parts::from([("a.bin".to_owned(), vec![step as u8; 100_000])]);
+            let sinks = BTreeMap::from([("train".to_owned(), parts)]);
+            let manifest = Manifest::new(step, BTreeMap::new(), String::new());
+            writer.begin(root.path().to_owned(), manifest, sinks, 2).unwrap();
+        }
+        writer.finish().unwrap();
+        let steps = complete(root.path())
+            .unwrap()
+            .iter()
+            .map(|dir| open(dir).unwrap().manifest.step)
+            .collect::<Vec<_>>();
+        assert_eq!(steps, [3, 4]);
+        let manifest = Manifest::new(5, BTreeMap::new(), String::new());
+        // A file where the folder should be.
+        let nowhere = root.path().join("step=00000004/manifest.json");
+        writer.begin(nowhere, manifest, BTreeMap::new(), 2).unwrap();
+        assert_eq!(writer.finish().unwrap_err().code, 74);
+    }
+
+    #[test]
     fn every_flipped_bit_is_found_and_the_older_one_used() {
         let root = tempfile::tempdir().unwrap();
         save(root.path(), 1, b"older");
@@ -244,6 +348,23 @@ mod tests {
         let dir = save(root.path(), 1, b"only");
         std::fs::remove_file(dir.join("train/a.bin")).unwrap();
         assert_eq!(newest(root.path()).unwrap_err().code, 74);
+    }
+
+    #[test]
+    fn a_new_generation_comes_after_its_step_and_changes_nothing_beside_it() {
+        let root = tempfile::tempdir().unwrap();
+        let old = save(root.path(), 3, b"old");
+        for (name, content) in [("step=00000003+1", b"one"), ("step=00000003+2", b"two")] {
+            let mut checkpoint = newest(root.path()).unwrap().unwrap().0;
+            checkpoint.sinks.get_mut("train").unwrap().insert("a.bin".to_owned(), content.to_vec());
+            assert_eq!(write_generation(root.path(), &checkpoint).unwrap(), root.path().join(name));
+            assert_eq!(newest(root.path()).unwrap().unwrap().0.sinks["train"]["a.bin"], content);
+        }
+        assert_eq!(open(&old).unwrap().sinks["train"]["a.bin"], b"old");
+        // The run itself comes by again.
+        save(root.path(), 3, b"new");
+        assert_eq!(complete(root.path()).unwrap(), [old]);
+        assert_eq!(newest(root.path()).unwrap().unwrap().0.sinks["train"]["a.bin"], b"new");
     }
 
     #[test]

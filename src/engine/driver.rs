@@ -66,6 +66,8 @@ pub struct Driver<'a> {
     pub settings: &'a RunSettings,
     /// What a checkpoint says it belongs to.
     pub manifest: Manifest,
+    /// Puts it there.
+    pub writer: checkpoint::Writer,
     /// The wish to stop.
     pub stop: &'a Stop,
     /// Progress and metrics.
@@ -126,6 +128,7 @@ impl Driver<'_> {
         if saved < step {
             self.save(step)?;
         }
+        self.writer.finish()?;
         Ok(if self.stop.is_asked() { Ending::Stopped } else { Ending::Finished })
     }
 
@@ -182,8 +185,7 @@ impl Driver<'_> {
             return Ok(());
         }
         let manifest = Manifest { step, ..self.manifest.clone() };
-        checkpoint::write(&self.dir.checkpoints(), manifest, &states, self.settings.checkpoints_kept)?;
-        Ok(())
+        self.writer.begin(self.dir.checkpoints(), manifest, states, self.settings.checkpoints_kept)
     }
 
     fn note_skips(&mut self) -> Result<(), StageError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reelflow_api::error::StageError;
+use reelflow_api::item::{Catalogue, SegmentId};
 use reelflow_api::rng::Key;
 use reelflow_api::stage::SinkContext;
 
@@ -105,6 +106,7 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     };
     let first = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.manifest.step);
     let banks = parts.banks.clone();
+    let labels = labels_of(catalogues.values());
     let (layout, entries) = parts.layout(catalogues, first)?;
     let mut watcher = watcher(&evals, &resolved, &settings, layout.steps)?;
     let recorder_options = RecorderOptions {
@@ -115,7 +117,7 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
         terminal: options.terminal,
     };
     let mut recorder = Recorder::open(&dir.path, recorder_options)?;
-    let opening = Opening { settings: &settings, dir: &dir, banks: &banks, steps: layout.steps };
+    let opening = Opening { settings: &settings, dir: &dir, banks: &banks, steps: layout.steps, labels };
     let sinks = opening.open(entries, checkpoint.as_ref())?;
     let manifest = Manifest::new(first, versions, resolved, files);
     let books = Books {
@@ -178,6 +180,7 @@ fn flow(
         dir,
         settings,
         manifest,
+        writer: checkpoint::Writer::default(),
         stop: &options.stop,
         recorder: books.recorder,
         quarantine: books.quarantine,
@@ -234,12 +237,18 @@ fn same_files(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>)
     Err(StageError::refused("resume", message))
 }
 
+fn labels_of<'a>(catalogues: impl Iterator<Item = &'a Catalogue>) -> Arc<BTreeMap<SegmentId, Arc<str>>> {
+    let segments = catalogues.flat_map(|catalogue| &catalogue.segments);
+    Arc::new(segments.filter_map(|segment| Some((segment.id, segment.label.clone()?))).collect())
+}
+
 /// What every sink is opened with.
 struct Opening<'a> {
     settings: &'a RunSettings,
     dir: &'a RunDir,
     banks: &'a BTreeMap<String, reelflow_api::bank::BankSettings>,
     steps: Option<u64>,
+    labels: Arc<BTreeMap<SegmentId, Arc<str>>>,
 }
 
 impl Opening<'_> {
@@ -265,6 +274,7 @@ impl Opening<'_> {
             batch_size: entry.batch_size,
             views: entry.views,
             banks: self.banks.clone(),
+            labels: Arc::clone(&self.labels),
             device: self.settings.device.clone(),
             threads,
         })?;

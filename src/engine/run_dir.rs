@@ -71,6 +71,20 @@ pub fn choose(default: &Path, start: Start) -> PathBuf {
     }
 }
 
+/// Whether `path` is the folder of a run.
+#[must_use]
+pub fn is_one(path: &Path) -> bool {
+    path.join(CONFIG).is_file()
+}
+
+/// Takes the lock of the run in `path`, so that no other process goes on with it meanwhile.
+///
+/// # Errors
+/// If another process holds it.
+pub fn lock(path: &Path) -> Result<Lock, StageError> {
+    files::lock(&path.join(LOCK))
+}
+
 impl RunDir {
     /// Makes or enters `path` and takes its lock.
     ///
@@ -78,7 +92,7 @@ impl RunDir {
     /// If another run holds it, or an earlier one is in it and `start` does not say what to do.
     pub fn enter(path: &Path, start: Start) -> Result<Self, StageError> {
         files::make_dir(path)?;
-        let lock = files::lock(&path.join(LOCK))?;
+        let lock = lock(path)?;
         let used = path.join(CONFIG).exists();
         if used && start == Start::Fresh {
             return Err(StageError::refused(

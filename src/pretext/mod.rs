@@ -3,7 +3,7 @@
 use reelflow_api::pretext::PretextSpec;
 
 /// In the order the manual lists them.
-pub const ALL: &[&PretextSpec] = &[&reelflow_vtdl::SPEC];
+pub const ALL: &[&PretextSpec] = &[&reelflow_vtdl::SPEC, &reelflow_classify::SPEC];
 
 /// The task called `name`.
 #[must_use]

@@ -4,7 +4,7 @@
 //! * `store`, `layers`, `encoder`, `network` - tensors by name, and the networks made of them; `pretrained` -
 //!   first weights from a file.
 //! * `optimizer`, `schedule` - how weights change.
-//! * `embed` - clips into features for evaluation; `export` - weights for other tools.
+//! * `memory` - a bank and its rows on the device. `embed` - clips into features for evaluation; `export` - weights for other tools.
 //! * `device` - CPU or GPU.
 //!
 //! Everything is computed by libtorch through tch; nothing draws from libtorch's own generators.
@@ -14,6 +14,7 @@ pub mod embed;
 pub mod encoder;
 mod export;
 pub mod layers;
+mod memory;
 pub mod network;
 pub mod optimizer;
 pub mod pretrained;

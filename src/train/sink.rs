@@ -9,20 +9,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use reelflow_api::error::StageError;
-use reelflow_api::item::Batch;
+use reelflow_api::item::{Batch, SegmentId};
 use reelflow_api::pretext::{BankRows, Pretext, Step};
 use reelflow_api::rng::Key;
 use reelflow_api::stage::{Parts, Scalars, Sink, SinkContext, SinkPlan};
 use tch::{Device, Kind, Tensor};
 
 use super::embed::{guarded, to_tensor};
+use super::memory::Memory;
 use super::network::{Network, Pair};
 use super::optimizer::Optimizer;
 use super::pretrained::{self, Source};
 use super::schedule::ScheduleKind;
 use super::settings::{MomentumSchedule, Precision, TrainSettings};
 use super::{device, export};
-use crate::bank::{Bank, sealed};
+use crate::bank::sealed;
 
 /// Part with the trained network.
 pub const QUERY: &str = "query.safetensors";
@@ -67,7 +68,9 @@ pub struct Trainer {
     pub(super) query: Network,
     pub(super) key: Network,
     pub(super) optimizer: Optimizer,
-    pub(super) banks: BTreeMap<String, Bank>,
+    pub(super) banks: BTreeMap<String, Memory>,
+    /// Numbers that the task fixed in its first step; see [`Step::frozen`].
+    pub(super) frozen: BTreeMap<String, f64>,
     pub(super) clip_shape: [usize; 4],
     /// The chance the first weights were drawn from.
     pub(super) first_weights: Key,
@@ -76,6 +79,7 @@ pub struct Trainer {
     pub(super) next_step: u64,
     pub(super) skipped: u64,
     pub(super) skipped_in_a_row: u32,
+    labels: Arc<BTreeMap<SegmentId, Arc<str>>>,
     device: Device,
     chance: Key,
     steps: Option<u64>,
@@ -90,6 +94,8 @@ struct Pass {
     keys: Vec<(String, Tensor)>,
     /// The task's numbers, each the mean over the parts of the batch.
     scalars: Scalars,
+    /// What the task has fixed for good, this step included.
+    frozen: BTreeMap<String, f64>,
 }
 
 impl Trainer {
@@ -106,6 +112,7 @@ impl Trainer {
         let clip_shape = clip_shape(&context, task.as_ref())?;
         check_fit(settings, &context, clip_shape).map_err(refused)?;
         let heads = task.heads();
+        let device = device::find(&context.id, &context.device)?;
         let mut banks = BTreeMap::new();
         for id in task.banks() {
             let bank = context
@@ -117,9 +124,8 @@ impl Trainer {
                 return Err(refused(format!("bank `{id}` has dim {}, the pretext makes {dims:?}", bank.dim)));
             }
             let key = context.key.part("bank").part(&id);
-            banks.insert(id.clone(), Bank::open(&id, bank, key)?);
+            banks.insert(id.clone(), Memory::open(&id, bank, key, device)?);
         }
-        let device = device::find(&context.id, &context.device)?;
         // More threads than free cores are far slower, not a little: libtorch's OpenMP threads spin at each
         // barrier. Measured with both cores of a machine busy elsewhere: 106 ms a step with one thread,
         // 1,500 ms with two, 146 ms with two under `OMP_WAIT_POLICY=passive` (`benches/train.rs`).
@@ -146,12 +152,14 @@ impl Trainer {
             query,
             key,
             banks,
+            frozen: BTreeMap::new(),
             clip_shape,
             first_weights,
             pretrained,
             next_step: 0,
             skipped: 0,
             skipped_in_a_row: 0,
+            labels: context.labels,
             device,
             chance: context.key.part("step"),
             steps: context.steps,
@@ -166,9 +174,10 @@ impl Trainer {
         // A forward pass moves batch statistics, and one bad value would stay in them for ever.
         let buffers = (self.query.store.copy_of_buffers(), self.key.store.copy_of_buffers());
         let ids: Vec<i64> = batch.slots.iter().map(|slot| slot.segment.0 as i64).collect();
-        let Pass { loss, keys, scalars } = self.pass(batch, &ids)?;
+        let Pass { loss, keys, scalars, frozen } = self.pass(batch, &ids)?;
         let norm = if loss.is_finite() { Optimizer::grad_norm(&self.query.store) } else { f64::NAN };
         if norm.is_finite() {
+            self.frozen = frozen;
             for (id, keys) in &keys {
                 self.remember(step, id, &ids, keys)?;
             }
@@ -201,25 +210,41 @@ impl Trainer {
         let mut all = vec![("loss", loss), ("lr", lr)];
         all.extend(scalars);
         all.extend([("grad_norm", norm), ("skipped", self.skipped as f64)]);
+        for bank in self.banks.values() {
+            all.extend(bank.scalars());
+        }
         Ok(all)
     }
 
     /// Forward and backward, in as many parts as `accumulate` says. Ends early at a loss that is no number.
     fn pass(&mut self, batch: &Batch, ids: &[i64]) -> Result<Pass, StageError> {
         let views = self.views(batch)?;
-        let banks = self.bank_rows(batch.step)?;
+        let banks = self.bank_rows(batch.step, ids)?;
+        let labels: Vec<Option<Arc<str>>> =
+            batch.slots.iter().map(|slot| self.labels.get(&slot.segment).cloned()).collect();
         let ids = Tensor::from_slice(ids).to_device(self.device);
         let parts = i64::from(self.settings.accumulate);
         let clips = ids.size()[0] / parts;
         let chance = self.chance.number(batch.step);
         let bn_groups = i64::from(self.settings.bn_groups);
         let mut pair = Pair { query: &self.query, key: &self.key, chance, calls: 0, bn_groups };
-        let mut pass = Pass { loss: 0.0, keys: Vec::new(), scalars: Vec::new() };
+        let mut pass = Pass { loss: 0.0, keys: Vec::new(), scalars: Vec::new(), frozen: self.frozen.clone() };
         for part in 0..parts {
             let cut = |whole: &Tensor| whole.narrow(0, part * clips, clips);
             let views = views.iter().map(|(name, view)| (name.clone(), cut(view))).collect();
             let ids = cut(&ids);
-            let step = Step { step: batch.step, views: &views, ids: &ids, banks: &banks, key: chance };
+            let part_of = |rows: &BankRows| BankRows {
+                rows: rows.rows.shallow_clone(),
+                ids: rows.ids.shallow_clone(),
+                own: rows.own.as_ref().map(cut),
+                total: rows.total,
+            };
+            let banks = banks.iter().map(|(id, rows)| (id.clone(), part_of(rows))).collect();
+            let frozen = &pass.frozen;
+            let labels = &labels[(part * clips) as usize..((part + 1) * clips) as usize];
+            let key = chance;
+            let step =
+                Step { step: batch.step, views: &views, ids: &ids, labels, banks: &banks, frozen, key };
             let found = guarded(&self.id, || self.task.loss(&mut pair, &step))??;
             let value = found.loss.double_value(&[]);
             pass.loss += value / parts as f64;
@@ -227,6 +252,7 @@ impl Trainer {
                 break;
             }
             guarded(&self.id, || (found.loss / parts).backward())?;
+            pass.frozen.extend(found.frozen);
             pass.add(found.keys, found.scalars, parts);
         }
         Ok(pass)
@@ -243,15 +269,11 @@ impl Trainer {
         Ok(views)
     }
 
-    fn bank_rows(&mut self, step: u64) -> Result<BTreeMap<String, BankRows>, StageError> {
+    fn bank_rows(&mut self, step: u64, ids: &[i64]) -> Result<BTreeMap<String, BankRows>, StageError> {
         let mut banks = BTreeMap::new();
+        let chance = self.chance.number(step);
         for (id, bank) in &mut self.banks {
-            let rows = bank.read(step)?;
-            let shape = [rows.ids.len() as i64, i64::from(bank.settings().dim)];
-            let values = Tensor::from_slice(&rows.values).reshape(shape).to_device(self.device);
-            let row_ids = Tensor::from_slice(&rows.ids).to_device(self.device);
-            bank.give_back(rows);
-            banks.insert(id.clone(), BankRows { rows: values, ids: row_ids });
+            banks.insert(id.clone(), bank.read(step, ids, chance.part("negatives").part(id))?);
         }
         Ok(banks)
     }
@@ -263,10 +285,7 @@ impl Trainer {
                 format!("the pretext gave keys for `{id}`, which it did not ask for"),
             )
         })?;
-        let keys = keys.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
-        let mut values = vec![0f32; keys.numel()];
-        keys.copy_data(&mut values, keys.numel());
-        bank.push(step, ids, &values)
+        bank.remember(step, ids, keys)
     }
 }
 
@@ -316,7 +335,9 @@ impl Sink for Trainer {
     fn finish(&mut self) -> Result<Vec<String>, StageError> {
         let path = export::write(&self.export_dir, self)?;
         let bytes = sealed::to_safetensors(QUERY, &self.query.store.blocks()?)?;
-        Ok(vec![format!("weights {}", sealed::checksum(&bytes)), format!("encoder {}", path.display())])
+        let banks = self.banks.iter().map(|(id, bank)| format!("bank {id} {}", bank.ages().to_text()));
+        let lines = [format!("weights {}", sealed::checksum(&bytes)), format!("encoder {}", path.display())];
+        Ok(lines.into_iter().chain(banks).collect())
     }
 }
 
@@ -370,6 +391,8 @@ fn clip_shape(context: &SinkContext, task: &dyn Pretext) -> Result<[usize; 4], S
     }
 }
 
+#[cfg(test)]
+mod bank_tests;
 #[cfg(test)]
 mod oracle_tests;
 #[cfg(test)]

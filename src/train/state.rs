@@ -1,5 +1,7 @@
 //! The trainer in a checkpoint: both networks, the optimiser, the banks, and a manifest over them all.
 
+use std::collections::BTreeMap;
+
 use reelflow_api::error::StageError;
 use reelflow_api::pretext::Head;
 use reelflow_api::rng::Key;
@@ -40,6 +42,8 @@ pub struct About {
     pub optimizer: String,
     /// Ids of the banks.
     pub banks: Vec<String>,
+    /// Bits of the numbers (f64) that the task fixed in its first step.
+    pub frozen: BTreeMap<String, u64>,
 }
 
 /// Heads as the manifest has them.
@@ -107,6 +111,7 @@ impl Trainer {
         self.skipped_in_a_row = saved.skipped_in_a_row;
         self.first_weights = saved.first_weights;
         self.pretrained = saved.pretrained;
+        self.frozen = saved.frozen.into_iter().map(|(name, bits)| (name, f64::from_bits(bits))).collect();
         Ok(())
     }
 
@@ -123,6 +128,7 @@ impl Trainer {
             pretrained: self.pretrained.clone(),
             optimizer: format!("{:?}", self.settings.optimizer.kind).to_lowercase(),
             banks: self.banks.keys().cloned().collect(),
+            frozen: self.frozen.iter().map(|(name, value)| (name.clone(), value.to_bits())).collect(),
         }
     }
 }

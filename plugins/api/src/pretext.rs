@@ -66,10 +66,15 @@ pub trait Nets {
 /// Rows of a bank as a step sees them: never the step's own keys.
 #[cfg(feature = "torch")]
 pub struct BankRows {
-    /// `[rows, dim]`, f32, on the trainer's device, no gradient.
+    /// `[rows, dim]`, f32, on the trainer's device, no gradient: all rows of a queue, the rows that were
+    /// drawn for this step from a bank of instances. Not to be kept: the next step changes them.
     pub rows: tch::Tensor,
-    /// `[rows]`, i64: segment id of each key, -1 for a row that no key has reached.
+    /// `[rows]`, i64: segment id of each of them, -1 for a row that belongs to none.
     pub ids: tch::Tensor,
+    /// `[B, dim]`, f32: the row of each slot's own segment; `None` for a queue.
+    pub own: Option<tch::Tensor>,
+    /// Rows of the whole bank.
+    pub total: i64,
 }
 
 /// What a pretext task sees of one step.
@@ -81,8 +86,12 @@ pub struct Step<'a> {
     pub views: &'a BTreeMap<String, tch::Tensor>,
     /// `[B]`, i64: segment id of each slot.
     pub ids: &'a tch::Tensor,
+    /// `[B]`: label of each slot's segment, where the catalogue has one. No pretext task may learn from it.
+    pub labels: &'a [Option<std::sync::Arc<str>>],
     /// Banks by id.
     pub banks: &'a BTreeMap<String, BankRows>,
+    /// What earlier steps gave as [`StepLoss::frozen`]; kept in checkpoints.
+    pub frozen: &'a BTreeMap<String, f64>,
     /// Chance of this step.
     pub key: crate::rng::Key,
 }
@@ -94,6 +103,8 @@ pub struct StepLoss {
     pub loss: tch::Tensor,
     /// Bank id and `[B, dim]` keys, unit rows, detached.
     pub keys: Vec<(String, tch::Tensor)>,
+    /// Numbers that are fixed from now on, by name. Kept only if the loss is finite.
+    pub frozen: Vec<(String, f64)>,
     /// Numbers to report besides the loss.
     pub scalars: crate::stage::Scalars,
 }

@@ -182,13 +182,20 @@ pub trait Settings: DeserializeOwned + JsonSchema + Serialize {
 
 impl Settings for crate::bank::BankSettings {
     fn check(&self) -> Vec<Invalid> {
-        if self.shards > self.rows {
-            return vec![Invalid::new(
-                "shards",
-                format!("{} shards cannot share {} rows", self.shards, self.rows),
-            )];
-        }
-        Vec::new()
+        shards_fit(self.shards, self.rows)
+    }
+}
+
+impl Settings for crate::bank::InstanceSettings {
+    fn check(&self) -> Vec<Invalid> {
+        shards_fit(self.shards, self.rows)
+    }
+}
+
+fn shards_fit(shards: u32, rows: u32) -> Vec<Invalid> {
+    match shards > rows {
+        true => vec![Invalid::new("shards", format!("{shards} shards cannot share {rows} rows"))],
+        false => Vec::new(),
     }
 }
 

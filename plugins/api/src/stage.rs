@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::bank::BankSettings;
 use crate::error::{Skip, StageError};
-use crate::item::{Batch, Catalogue, ClipPlan, Frame, Media, Origin, SamplePlan};
+use crate::item::{Batch, Catalogue, ClipPlan, Frame, Media, Origin, SamplePlan, SegmentId};
 use crate::pixels::{Dtype, Pixels};
 use crate::rng::Key;
 
@@ -217,6 +217,8 @@ pub struct SinkContext {
     pub views: Vec<(Arc<str>, [usize; 4])>,
     /// The pipeline's banks by id.
     pub banks: BTreeMap<String, BankSettings>,
+    /// Labels of the segments that have one.
+    pub labels: Arc<BTreeMap<SegmentId, Arc<str>>>,
     /// `cpu`, `cuda`, `cuda:1` or `auto`.
     pub device: String,
     /// Threads a sink may compute with.

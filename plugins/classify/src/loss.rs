@@ -13,14 +13,11 @@ const NO_CLASS: i64 = -100;
 ///
 /// # Errors
 /// If there is no such view.
-pub fn loss(
-    settings: &Classify,
-    nets: &mut dyn Nets,
-    step: &Step<'_>,
-) -> Result<StepLoss, StageError> {
-    let view = step.views.get(&settings.view).ok_or_else(|| {
-        StageError::refused("classify", format!("there is no view `{}`", settings.view))
-    })?;
+pub fn loss(settings: &Classify, nets: &mut dyn Nets, step: &Step<'_>) -> Result<StepLoss, StageError> {
+    let view = step
+        .views
+        .get(&settings.view)
+        .ok_or_else(|| StageError::refused("classify", format!("there is no view `{}`", settings.view)))?;
     let target = |label: &Option<std::sync::Arc<str>>| {
         settings.class_of(label.as_deref()).map_or(NO_CLASS, |class| class as i64)
     };
@@ -29,7 +26,8 @@ pub fn loss(
     let targets = Tensor::from_slice(&targets).to_device(view.device());
     let logits = nets.query(HEAD, view);
     let sum = logits.cross_entropy_loss(&targets, None::<&Tensor>, Reduction::Sum, NO_CLASS, 0.0);
-    let right = tch::no_grad(|| logits.argmax(1, false).eq_tensor(&targets).sum(Kind::Float).double_value(&[]));
+    let right =
+        tch::no_grad(|| logits.argmax(1, false).eq_tensor(&targets).sum(Kind::Float).double_value(&[]));
     let share = right / known.max(1) as f64;
     Ok(StepLoss {
         loss: sum / known.max(1) as f64,
@@ -72,7 +70,8 @@ mod tests {
         let ids = Tensor::zeros([labels.len() as i64], (Kind::Int64, Device::Cpu));
         let (banks, frozen) = (BTreeMap::new(), BTreeMap::new());
         let key = Key::new(1);
-        let step = Step { step: 0, views: &views, ids: &ids, labels: &labels, banks: &banks, frozen: &frozen, key };
+        let step =
+            Step { step: 0, views: &views, ids: &ids, labels: &labels, banks: &banks, frozen: &frozen, key };
         task.loss(&mut Identity, &step).unwrap()
     }
 

@@ -30,6 +30,14 @@ pub struct Vtdl {
     #[serde(default = "temperature")]
     #[schemars(range(min = 0.001, max = 10.0))]
     pub temperature: f64,
+    /// What is minimised: `info_nce` (released code) or `nce` (InstDisc: noise-contrastive, with a constant that
+    /// the first step fixes).
+    #[serde(default)]
+    pub loss: Loss,
+    /// Whether the positive is the bank's row of the anchor's segment (InstDisc) instead of the positive view's
+    /// key; needs a bank of type `instance`.
+    #[serde(default)]
+    pub own_row: bool,
     /// Length of an embedding.
     #[serde(default = "dim")]
     #[schemars(range(min = 1, max = 65536))]
@@ -59,6 +67,17 @@ pub struct Vtdl {
     /// Name of the negative view, seen by the query network; gradients flow through it.
     #[serde(default = "negative")]
     pub negative: String,
+}
+
+/// What is minimised.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// A softmax in which the positive shall win.
+    #[default]
+    InfoNce,
+    /// Every score by itself: from the positive or from noise (InstDisc, METHODS 7.2).
+    Nce,
 }
 
 fn temperature() -> f64 {

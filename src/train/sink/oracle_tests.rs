@@ -103,7 +103,15 @@ fn the_query_network_learns_through_anchor_and_negative_and_nothing_else_does() 
         let ids = Tensor::from_slice(&rows.ids);
         let banks = BTreeMap::from([("keys".to_owned(), BankRows { rows: values.shallow_clone(), ids })]);
         let ids = Tensor::from_slice(&[1i64, 2, 3, 4]);
-        let step = Step { step: 0, views: &views, ids: &ids, banks: &banks, key: Key::new(2) };
+        let step = Step {
+            step: 0,
+            views: &views,
+            ids: &ids,
+            labels: &[],
+            banks: &banks,
+            frozen: &BTreeMap::new(),
+            key: Key::new(2),
+        };
         let pair = Pair { query: &query, key: &key, chance: Key::new(3), calls: 0, bn_groups: 1 };
         let found = task.loss(&mut Stopped { pair, uses: 0, stopped }, &step).unwrap();
         found.loss.backward();

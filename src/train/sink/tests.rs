@@ -12,7 +12,7 @@ use crate::train::{Embedder, embedder};
 
 pub(super) const BATCH: usize = 4;
 const SHAPE: [usize; 4] = [3, 4, 16, 16];
-const SMALL: &str = "encoder = { name = \"r3d\", width = 4 }\n\
+pub(super) const SMALL: &str = "encoder = { name = \"r3d\", width = 4 }\n\
     pretext = { type = \"vtdl\", bank = \"keys\", dim = 16 }\n\
     optimizer = { lr = 0.05 }";
 
@@ -25,7 +25,7 @@ pub(super) fn plan(text: &str) -> Box<dyn SinkPlan> {
 }
 
 pub(super) fn context(dir: &Path, rows: u32) -> SinkContext {
-    let bank = BankSettings { dim: 16, rows, shards: 2, staleness: 1, init: Default::default() };
+    let bank = BankSettings { shards: 2, ..BankSettings::queue(rows, 16) };
     SinkContext {
         id: "train".to_owned(),
         run_dir: dir.to_owned(),
@@ -34,6 +34,7 @@ pub(super) fn context(dir: &Path, rows: u32) -> SinkContext {
         batch_size: BATCH as u32,
         views: ["anchor", "positive", "negative"].map(|name| (name.into(), SHAPE)).to_vec(),
         banks: BTreeMap::from([("keys".to_owned(), bank)]),
+        labels: Arc::default(),
         device: "cpu".to_owned(),
         threads: 1,
     }
@@ -63,7 +64,7 @@ pub(super) fn loss(scalars: &Scalars) -> f64 {
     scalar(scalars, "loss")
 }
 
-fn scalar(scalars: &Scalars, name: &str) -> f64 {
+pub(super) fn scalar(scalars: &Scalars, name: &str) -> f64 {
     scalars.iter().find(|(found, _)| *found == name).unwrap().1
 }
 
@@ -189,11 +190,11 @@ fn parts_of_a_batch_add_up_to_the_whole() {
                 view.pixels.f32().iter().chain(view.pixels.f32()).copied().collect::<Vec<_>>().into();
         }
         let scalars = trainer.consume(&batch).unwrap();
-        let bank = trainer.banks.get_mut("keys").unwrap().read(1).unwrap();
+        let bank = trainer.banks.get_mut("keys").unwrap().read(1, &[], Key::new(0)).unwrap();
         (
             ["loss", "grad_norm", "pos_sim", "neg_sim"].map(|name| scalar(&scalars, name)),
-            bank.values,
-            bank.ids,
+            Vec::<f32>::try_from(bank.rows.flatten(0, -1)).unwrap(),
+            Vec::<i64>::try_from(&bank.ids).unwrap(),
         )
     };
     let (whole, parts) = (step(1), step(2));
