@@ -29,8 +29,11 @@ fn view(name: &str, clips: usize) -> View {
 
 /// A trainer of `encoder` that made one step, so that statistics and weights are not the first ones.
 fn trained(encoder: &str, dir: &Path) -> Box<dyn Sink> {
-    let text =
-        format!("encoder = {{ name = \"{encoder}\" }}\npretext = {{ type = \"vtdl\", bank = \"keys\" }}");
+    // A small rate: a batch of two clips that end as one place each has gradients that would ruin the weights.
+    let text = format!(
+        "encoder = {{ name = \"{encoder}\" }}\npretext = {{ type = \"vtdl\", bank = \"keys\" }}\n\
+         optimizer = {{ lr = 1e-6 }}"
+    );
     let entries = toml::de::DeTable::parse(&text).unwrap().into_inner();
     let table = Table { path: "sinks.train".to_owned(), span: 0..text.len(), entries };
     let Ok(Stage::Sink(plan)) = (reelflow::train::ALL[0].build)(&table) else { panic!("{text}") };
