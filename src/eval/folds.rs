@@ -66,11 +66,10 @@ mod tests {
 
     #[test]
     fn classes_are_spread_where_groups_are_of_one_class() {
-        // Six groups of class 0, then three of class 1, two segments each, into three folds.
-        let group: Vec<usize> = (0..18).map(|index| index / 2).collect();
-        let class: Vec<usize> = (0..18).map(|index| usize::from(index >= 12)).collect();
-        let folds = by_group(&(0..18).collect::<Vec<_>>(), &group, &class, 3);
-        for fold in folds {
+        // Two segments a group; in turn to the emptier fold, all of class 1 would be on one side.
+        let group: Vec<usize> = (0..12).map(|index| index / 2).collect();
+        let class: Vec<usize> = (0..12).map(|index| [0, 1, 0, 1, 0, 0][index / 2]).collect();
+        for fold in by_group(&(0..12).collect::<Vec<_>>(), &group, &class, 2) {
             let ones = fold.iter().filter(|index| class[**index] == 1).count();
             assert_eq!((fold.len(), ones), (6, 2), "{fold:?}");
         }
