@@ -308,7 +308,7 @@ mod tests {
         for step in 1..=4u64 {
             let parts = Parts::from([("a.bin".to_owned(), vec![step as u8; 100_000])]);
             let sinks = BTreeMap::from([("train".to_owned(), parts)]);
-            let manifest = Manifest::new(step, BTreeMap::new(), String::new());
+            let manifest = Manifest::new(step, BTreeMap::new(), String::new(), BTreeMap::new());
             writer.begin(root.path().to_owned(), manifest, sinks, 2).unwrap();
         }
         writer.finish().unwrap();
@@ -318,7 +318,7 @@ mod tests {
             .map(|dir| open(dir).unwrap().manifest.step)
             .collect::<Vec<_>>();
         assert_eq!(steps, [3, 4]);
-        let manifest = Manifest::new(5, BTreeMap::new(), String::new());
+        let manifest = Manifest::new(5, BTreeMap::new(), String::new(), BTreeMap::new());
         // A file where the folder should be.
         let nowhere = root.path().join("step=00000004/manifest.json");
         writer.begin(nowhere, manifest, BTreeMap::new(), 2).unwrap();

@@ -92,16 +92,22 @@ fn the_query_network_learns_through_anchor_and_negative_and_nothing_else_does() 
         .iter()
         .map(|view| (view.name.to_string(), to_tensor(view, Device::Cpu).unwrap()))
         .collect();
-    let mut bank = Bank::open("keys", &context(dir.path(), 10).banks["keys"], Key::new(1)).unwrap();
-    let rows = bank.read(0).unwrap();
+    let settings = &context(dir.path(), 10).banks["keys"];
+    let mut bank = Memory::open("keys", settings, Key::new(1), Device::Cpu).unwrap();
+    let rows = bank.read(0, &[], Key::new(0)).unwrap();
     for stopped in [0, 1, 2] {
         let network =
             |seed| Network::new(&encoder.architecture(), &task.heads(), Key::new(seed), Device::Cpu);
         // The key network is not frozen here: that no gradient comes is the step's doing.
         let (query, key) = (network(1), network(1));
-        let values = Tensor::from_slice(&rows.values).reshape([10, 16]).set_requires_grad(true);
-        let ids = Tensor::from_slice(&rows.ids);
-        let banks = BTreeMap::from([("keys".to_owned(), BankRows { rows: values.shallow_clone(), ids })]);
+        let values = rows.rows.copy().set_requires_grad(true);
+        let seen = BankRows {
+            rows: values.shallow_clone(),
+            ids: rows.ids.shallow_clone(),
+            own: None,
+            total: rows.total,
+        };
+        let banks = BTreeMap::from([("keys".to_owned(), seen)]);
         let ids = Tensor::from_slice(&[1i64, 2, 3, 4]);
         let step = Step {
             step: 0,
