@@ -31,6 +31,7 @@ fn trainer(encoder: &str, shape: [usize; 4], threads: usize) -> Box<dyn Sink> {
         batch_size: BATCH as u32,
         views: VIEWS.map(|name| (name.into(), shape)).to_vec(),
         banks: BTreeMap::from([("keys".to_owned(), bank)]),
+        labels: std::sync::Arc::default(),
         device: "cpu".to_owned(),
         threads,
     };

@@ -47,6 +47,7 @@ fn trained(encoder: &str, dir: &Path) -> Box<dyn Sink> {
             batch_size: 2,
             views: VIEWS.map(|name| (name.into(), SHAPE)).to_vec(),
             banks: BTreeMap::from([("keys".to_owned(), bank)]),
+            labels: std::sync::Arc::default(),
             device: "cpu".to_owned(),
             threads: 1,
         })

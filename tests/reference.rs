@@ -84,6 +84,7 @@ fn open(train: &str, bank: &BankSettings, start: u64, dir: &Path) -> Box<dyn Sin
         batch_size: BATCH as u32,
         views: VIEWS.map(|name| (name.into(), SHAPE)).to_vec(),
         banks: BTreeMap::from([("keys".to_owned(), bank.clone())]),
+        labels: std::sync::Arc::default(),
         device: "cpu".to_owned(),
         threads: 1,
     })
