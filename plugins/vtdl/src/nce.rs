@@ -32,7 +32,6 @@ pub fn scores(
 
 /// `max(0, |q - k| - |q - n| + 1)`, mean over the batch (VTDL, `src/train_temporal_dis.py`). `key` gets no
 /// gradient. The small number is PyTorch's, which keeps the gradient finite where two are equal.
-#[must_use]
 pub fn margin_loss(query: &Tensor, key: &Tensor, negative: &Tensor) -> Tensor {
     Tensor::triplet_margin_loss(query, &key.detach(), negative, 1.0, 2.0, 1e-6, false, Reduction::Mean)
 }
