@@ -11,7 +11,6 @@ use crate::{Loss, Vtdl};
 ///
 /// `query`, `key` and `negative` are `[B, dim]`, `rows` is `[K, dim]`, all of unit length. `key` and
 /// `rows` get no gradient. `left_out`, `[B, K]` bool, takes bank rows out of a sample's negatives.
-#[must_use]
 pub fn scores(
     query: &Tensor,
     key: &Tensor,
@@ -32,7 +31,6 @@ pub fn scores(
 
 /// `-log( e^{q·k/τ} / (e^{q·k/τ} + Σ_j e^{q·m_j/τ} + e^{q·n/τ}) )` of [`scores`], mean over the batch: a softmax
 /// over `K + 2` classes of which class 0 is right (VTDL, `src/NCE/NCEAverage.py`, `src/train_temporal_dis.py`).
-#[must_use]
 pub fn info_nce(scores: &Tensor) -> Tensor {
     let right = Tensor::zeros([scores.size()[0]], (Kind::Int64, scores.device()));
     scores.cross_entropy_loss(&right, None::<&Tensor>, Reduction::Mean, -100, 0.0)
@@ -50,7 +48,6 @@ pub fn log_z(scores: &Tensor, total: i64) -> f64 {
 
 /// `-log p⁺/(p⁺ + K·Pn) - Σ log K·Pn/(p⁻ + K·Pn)`, mean over the batch, with `p = e^s/Z` of [`scores`] `s`,
 /// `Pn = 1/N` and the `K` negatives that the sample has (METHODS 7.2; InstDisc, `lib/NCECriterion.py`).
-#[must_use]
 pub fn nce(scores: &Tensor, log_z: f64, total: i64) -> Tensor {
     let count = scores.size()[1];
     let negatives = scores.narrow(1, 1, count - 1);
