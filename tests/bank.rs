@@ -6,6 +6,8 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use reelflow::edge::files;
+
 const PIPELINE: &str = r#"
 version = 1
 [run]
@@ -71,9 +73,7 @@ impl Place {
 
     /// The newest file of this name in the run's checkpoints.
     fn newest(&self, name: &str) -> PathBuf {
-        let dirs = std::fs::read_dir(self.run().join("checkpoints")).unwrap();
-        let mut dirs: Vec<PathBuf> = dirs.map(|entry| entry.unwrap().path()).collect();
-        dirs.sort();
+        let dirs = files::list_dir(&self.run().join("checkpoints")).unwrap();
         dirs.last().unwrap().join("train").join(name)
     }
 }
@@ -146,12 +146,10 @@ fn a_run_killed_while_it_writes_leaves_banks_that_are_whole() {
         let mut child = support::start(&place.folder.path().join("p.toml"), &place.run(), &args);
         // Killed in the middle of a checkpoint, a later one each round.
         let is_writing = || {
-            let entries = std::fs::read_dir(&checkpoints).into_iter().flatten().flatten();
-            let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-            names.any(|name| {
-                name.ends_with(".tmp")
-                    && name.trim_end_matches(".tmp") > format!("step={:08}", round * 3).as_str()
-            })
+            let later = format!("step={:08}", round * 3);
+            let names = files::list_dir(&checkpoints).unwrap();
+            let mut names = names.iter().map(|path| path.file_name().unwrap().to_string_lossy());
+            names.any(|name| name.strip_suffix(".tmp").is_some_and(|name| *name > *later))
         };
         while !is_writing() && child.try_wait().unwrap().is_none() {
             std::thread::yield_now();

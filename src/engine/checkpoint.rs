@@ -23,6 +23,8 @@ use crate::edge::{files, threads};
 /// Version of the folder's layout; a newer one is refused.
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
+/// End of the name of a folder that is being written or removed.
+const UNFINISHED: &str = ".tmp";
 
 /// What a checkpoint belongs to, and what it consists of.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -96,10 +98,9 @@ pub fn write(
     let step = manifest.step;
     // A resumed run may come to a step it had already saved; the new one is the same and replaces it, and
     // what was made of the old one.
-    for old in complete(root)?.into_iter().filter(|dir| place(dir).is_some_and(|(of, _)| of == step)) {
-        files::remove_dir(&old)?;
-    }
-    let dir = write_folder(root, &format!("step={step:08}"), manifest, sinks)?;
+    let mut replaced = complete(root)?;
+    replaced.retain(|dir| place(dir).is_some_and(|(of, _)| of == step));
+    let dir = write_folder(root, &format!("step={step:08}"), manifest, sinks, &replaced)?;
     purge(root, kept)?;
     Ok(dir)
 }
@@ -156,7 +157,7 @@ pub fn write_generation(root: &Path, checkpoint: &Checkpoint) -> Result<PathBuf,
     let generations = complete(root)?.iter().filter_map(|dir| place(dir)).filter(|(of, _)| *of == step).max();
     let next = generations.map_or(1, |(_, generation)| generation + 1);
     let manifest = Manifest { parts: Vec::new(), ..checkpoint.manifest.clone() };
-    write_folder(root, &format!("step={step:08}+{next}"), manifest, &checkpoint.sinks)
+    write_folder(root, &format!("step={step:08}+{next}"), manifest, &checkpoint.sinks, &[])
 }
 
 fn write_folder(
@@ -164,9 +165,10 @@ fn write_folder(
     name: &str,
     mut manifest: Manifest,
     sinks: &BTreeMap<String, Parts>,
+    replaced: &[PathBuf],
 ) -> Result<PathBuf, StageError> {
     let dir = root.join(name);
-    let temporary = root.join(format!("{name}.tmp"));
+    let temporary = root.join(format!("{name}.new{UNFINISHED}"));
     files::remove_dir(&temporary)?;
     files::make_dir(&temporary)?;
     for (sink, parts) in sinks {
@@ -186,6 +188,7 @@ fn write_folder(
     let text = serde_json::to_string_pretty(&manifest).expect("plain data serialises");
     files::write_synced(&temporary.join(MANIFEST), text.as_bytes())?;
     files::sync_dir(&temporary)?;
+    replaced.iter().try_for_each(|old| remove(old))?;
     files::rename_dir(&temporary, &dir)?;
     Ok(dir)
 }
@@ -270,12 +273,24 @@ fn place(dir: &Path) -> Option<(u64, u64)> {
     Some((step.parse().ok()?, generation.parse().ok()?))
 }
 
+/// Removes all but the newest `kept`, and what a kill left unfinished.
 fn purge(root: &Path, kept: u32) -> Result<(), StageError> {
     let dirs = complete(root)?;
     for dir in dirs.iter().take(dirs.len().saturating_sub(kept as usize)) {
-        files::remove_dir(dir)?;
+        remove(dir)?;
     }
-    Ok(())
+    let unfinished = |path: &PathBuf| path.to_string_lossy().ends_with(UNFINISHED);
+    files::list_dir(root)?.iter().filter(|path| unfinished(path)).try_for_each(|path| files::remove_dir(path))
+}
+
+/// Removes a checkpoint: first its name, so that what has a final name is whole at any moment.
+fn remove(dir: &Path) -> Result<(), StageError> {
+    let mut unnamed = dir.as_os_str().to_owned();
+    unnamed.push(UNFINISHED);
+    let unnamed = PathBuf::from(unnamed);
+    files::remove_dir(&unnamed)?;
+    files::rename_dir(dir, &unnamed)?;
+    files::remove_dir(&unnamed)
 }
 
 #[cfg(test)]
@@ -370,7 +385,10 @@ mod tests {
     #[test]
     fn a_folder_without_its_final_name_does_not_exist() {
         let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(root.path().join("step=00000007.tmp/train")).unwrap();
+        let left = root.path().join("step=00000007.tmp");
+        std::fs::create_dir_all(left.join("train")).unwrap();
         assert!(newest(root.path()).unwrap().is_none());
+        save(root.path(), 9, b"next");
+        assert!(!left.exists(), "the next checkpoint clears it away");
     }
 }

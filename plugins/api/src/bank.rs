@@ -131,7 +131,7 @@ pub enum Staleness {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Late {
-    /// See [`Staleness::ANY`].
+    /// A reader takes what has arrived: whole rows of earlier steps. Runs need not repeat.
     Any,
 }
 

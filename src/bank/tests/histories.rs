@@ -107,13 +107,13 @@ fn threads_that_dawdle_change_nothing() {
 
 /// Four owners and a handle, all dawdling: what a reader must not see it never sees, what it must see is
 /// there, and every row is the one key that its id and version name.
-fn check_staleness(staleness: Staleness, seed: u64) -> bool {
+fn check_staleness(staleness: Staleness, seed: u64) {
     pace(seed);
     let settings = BankSettings { shards: 4, staleness, ..BankSettings::queue(12, 3) };
     let mut bank = Bank::<Delayed>::open_on("keys", &settings, Key::new(seed)).unwrap();
     let mut rng = Key::new(seed).part("run").rng();
     let mut pushed: Vec<(i64, Vec<f32>)> = Vec::new();
-    let (mut rows, mut was_late) = (Rows::empty(&settings), false);
+    let mut rows = Rows::empty(&settings);
     for step in 0..40u64 {
         let before = rows.versions.clone();
         rows.apply(&bank.read(step).unwrap());
@@ -128,11 +128,8 @@ fn check_staleness(staleness: Staleness, seed: u64) -> bool {
         let due = if limit < 0 { 0 } else { (limit as usize + 1) * 5 };
         let missing =
             (due.saturating_sub(12)..due).filter(|&n| rows.versions[n % 12] < (n / 5) as i64).count();
-        if staleness == Staleness::ANY {
-            was_late |= missing > 0;
-        } else {
-            assert_eq!(missing, 0, "step {step} sees {:?}", rows.versions);
-        }
+        // With `"any"` something may be missing; how that is used is for `schedules.rs` to see.
+        assert!(missing == 0 || staleness == Staleness::ANY, "step {step} sees {:?}", rows.versions);
         for (row, &version) in rows.versions.iter().enumerate().filter(|(_, version)| **version >= 0) {
             let first = version as usize * 5;
             let n = (first..first + 5).find(|n| n % 12 == row).expect("the step wrote this row");
@@ -147,7 +144,6 @@ fn check_staleness(staleness: Staleness, seed: u64) -> bool {
         bank.push(step, &ids, &keys).unwrap();
         bank.prefetch(step + 1).unwrap();
     }
-    was_late
 }
 
 #[test]
