@@ -169,7 +169,7 @@ fn the_margin_term_is_added_by_its_weight() {
     let rows = with_dots(&[0.0, 0.0], 128);
     let loss = |margin_weight| {
         let settings = Vtdl { margin_weight, ..vtdl(false) };
-        step_loss(&settings, &rows, &[-1, -1]).loss.double_value(&[])
+        step_loss(&settings, &rows, &[-1, -1], None).loss.double_value(&[])
     };
     // Positive and negative are as far from the anchor: the margin is all that is left.
     assert!((loss(2.0) - loss(0.0) - 2.0).abs() < 1e-2, "{} {}", loss(2.0), loss(0.0));
