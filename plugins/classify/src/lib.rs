@@ -47,15 +47,9 @@ const HEAD: &str = "classes";
 
 impl Settings for Classify {
     fn check(&self) -> Vec<Invalid> {
-        let mut found = Vec::new();
-        if self.classes.len() < 2 {
-            found.push(Invalid::new("classes", format!("{} classes; two are needed", self.classes.len())));
-        }
         let mut seen = BTreeSet::new();
-        if let Some(twice) = self.classes.iter().find(|class| !seen.insert(class.as_str())) {
-            found.push(Invalid::new("classes", format!("`{twice}` is listed twice")));
-        }
-        found
+        let twice = self.classes.iter().find(|class| !seen.insert(class.as_str()));
+        twice.map(|class| Invalid::new("classes", format!("`{class}` is listed twice"))).into_iter().collect()
     }
 }
 
@@ -107,7 +101,7 @@ mod tests {
     #[test]
     fn classes_are_at_least_two_and_distinct() {
         assert_eq!(problems(SPEC.example), Vec::<String>::new());
-        assert!(problems("classes = [\"a\"]")[0].contains("two are needed"));
+        assert!(problems("classes = [\"a\"]")[0].contains("out of range, expected at least 2"));
         assert!(problems("classes = [\"a\", \"b\", \"a\"]")[0].contains("`a` is listed twice"));
         assert!(problems("")[0].contains("missing parameter `classes`"));
     }

@@ -10,8 +10,11 @@ use super::Trunk;
 use super::inception::{BLOCKS, Block, Channels, NORM, Unit};
 use crate::train::layers::{Conv, Maker, Norm, pad_same};
 
-/// Names of [`BLOCKS`], and the pooling before each (kernel, stride: time, rows, columns).
-const PLACES: [(&str, Option<([i64; 3], [i64; 3])>); 9] = [
+/// Kernel and stride of a pooling: time, rows, columns.
+type Pooling = ([i64; 3], [i64; 3]);
+
+/// Names of [`BLOCKS`], and the pooling before each.
+const PLACES: [(&str, Option<Pooling>); 9] = [
     ("Mixed_3b", Some(([1, 3, 3], [1, 2, 2]))),
     ("Mixed_3c", None),
     ("Mixed_4b", Some(([3; 3], [2; 3]))),
