@@ -67,7 +67,7 @@ def one(args, name, pipeline, sets, seed):
     corpus = Path(args.corpus).resolve()
     command = ["run", pipeline, "--out", str(folder), "--overwrite", "--quiet", "--workers", "1"]
     for setting in [f'sources.corpus.paths=["{corpus}/train"]', f"run.seed={seed}", f"run.steps={args.steps}",
-                    f"run.checkpoint_every={args.steps}", f'sinks.train.precision="{args.precision}"', *sets]:
+                    f"run.checkpoint_every={args.steps}", *sets]:
         command += ["--set", setting]
     log = folder.with_suffix(".log")
     call(args, command, log)
@@ -146,7 +146,7 @@ def markdown(table, args):
         "# Does it learn time?",
         "",
         f"`benches/temporal/run.py`, {args.steps} steps a run, batch 16, clips of 16 frames of 48x48 (every second), "
-        f"`r3d` of width 16 on one CPU thread in {args.precision}: `pipelines/temporal.toml` with the settings of each row. "
+        "`r3d` of width 16 on one CPU thread: `pipelines/temporal.toml` with the settings of each row. "
         "16 classes, guessing 6.2 %; a single frame tells nothing, \"how much changes\" gives up to 18 %, direction and "
         "order are needed above 40 %. Mean ± standard deviation over seeds, in percent. "
         "`middle`: the clip's middle frame repeated; `shuffled`: the frames in random order.",
@@ -196,7 +196,6 @@ def main():
     parser.add_argument("--out", default="runs/temporal-proof", help="folder of the runs")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--precision", default="f32", help="f32, or bf16 where the processor has it: half the time")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each")
     parser.add_argument("--reelflow", default="reelflow")
     parser.add_argument("--results", default=str(ROOT / "benches" / "results"))

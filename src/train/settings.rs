@@ -60,8 +60,9 @@ pub struct TrainSettings {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 4096))]
     pub bn_groups: u32,
-    /// What the encoder is computed in: `f32`, or `bf16`, which is faster where the device has it. Weights,
-    /// statistics, gradients, heads, loss and the bank's keys are f32 in either case.
+    /// What the encoder is computed in: `f32`, or on a GPU `bf16`, which is faster. Weights, statistics,
+    /// gradients, heads, loss and the bank's keys are f32 in either case. Refused on a CPU, where libtorch
+    /// 2.11 gets bf16 gradients of some 3-D convolutions wrong.
     #[serde(default)]
     pub precision: Precision,
     /// Steps between exports of the encoder to `exported/` in the run's folder; 0: only at the end.

@@ -113,6 +113,12 @@ impl Trainer {
         check_fit(settings, &context, clip_shape).map_err(refused)?;
         let heads = task.heads();
         let device = device::find(&context.id, &context.device)?;
+        // Seen: infinite weight gradients of a 3x3x3 convolution, 128 to 128 channels, over 2x3x3 places.
+        if settings.precision == Precision::Bf16 && device == Device::Cpu {
+            let message =
+                "`precision = \"bf16\"` needs a GPU: on a CPU libtorch gets some bf16 gradients wrong";
+            return Err(refused(format!("{message}; leave it out, or set `run.device`")));
+        }
         let mut banks = BTreeMap::new();
         for id in task.banks() {
             let bank = context

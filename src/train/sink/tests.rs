@@ -208,16 +208,16 @@ fn parts_of_a_batch_add_up_to_the_whole() {
 #[test]
 fn bf16_is_near_f32_and_keeps_f32_where_it_counts() {
     let dir = tempfile::tempdir().unwrap();
-    let run = |precision: &str| {
-        let text = format!("{SMALL}\nprecision = \"{precision}\"");
-        let mut trainer = trainer(&text, vtdl(), dir.path());
+    let run = |compute: Kind| {
+        let mut trainer = trainer(SMALL, vtdl(), dir.path());
+        (trainer.query.compute, trainer.key.compute) = (compute, compute);
         let losses: Vec<f64> = (0..3).map(|step| loss(&trainer.consume(&batch(step)).unwrap())).collect();
         let kinds =
             trainer.query.store.weights().map(|entry| (entry.tensor.kind(), entry.tensor.grad().kind()));
-        assert!(kinds.into_iter().all(|kinds| kinds == (Kind::Float, Kind::Float)), "{precision}");
+        assert!(kinds.into_iter().all(|kinds| kinds == (Kind::Float, Kind::Float)), "{compute:?}");
         losses
     };
-    let (exact, rounded) = (run("f32"), run("bf16"));
+    let (exact, rounded) = (run(Kind::Float), run(Kind::BFloat16));
     assert_ne!(exact, rounded);
     for (exact, rounded) in exact.iter().zip(&rounded) {
         assert!((exact - rounded).abs() < 0.05 * exact, "{rounded} is far from {exact}");
@@ -351,6 +351,7 @@ fn what_does_not_fit_together_is_refused_before_the_first_step() {
     assert!(error(SMALL, |c| c.banks.clear()).contains("needs a bank `keys`"));
     assert!(error(SMALL, |c| c.banks.get_mut("keys").unwrap().dim = 5).contains("dim 5"));
     assert!(error(SMALL, |c| c.views.truncate(2)).contains("view `negative`"));
+    assert!(error(&format!("{SMALL}\nprecision = \"bf16\""), |_| ()).contains("needs a GPU"));
     assert!(error(SMALL, |c| c.views[0].1[0] = 1).contains("1 channels"));
     let cosine = format!("{SMALL}\nschedule = {{ type = \"cosine\" }}");
     assert!(error(&cosine, |c| c.steps = None).contains("cosine `schedule` needs an end"));
