@@ -29,7 +29,7 @@ LADDER = [
     ("+ temporal negative", [NO_TCA]),
     ("+ TCA (VTDL)", []),
 ]
-# Name, pipeline, settings. What one frame or the middle of the published ladder would add is not worth an hour.
+# Name, pipeline, settings.
 ARMS = (
     [("frames: " + LADDER[1][0], VTDL, [FRAMES, *LADDER[1][1]]), ("frames: " + LADDER[3][0], VTDL, [FRAMES])]
     + [(f"differences: {name}", VTDL, sets) for name, sets in LADDER]
