@@ -11,6 +11,7 @@ pub mod gst;
 pub mod pattern;
 pub mod plan;
 pub mod promise;
+pub mod recorded;
 
 use std::path::Path;
 
@@ -84,6 +85,7 @@ impl Decoder for ByOrigin {
     fn decode(&mut self, media: &Media, wanted: &[u32], take: &mut Take<'_>) -> Result<u64, Failure> {
         match &media.origin {
             Origin::Pattern { .. } => self.pattern.decode(media, wanted, take),
+            Origin::Recorded(recording) => recorded::show(recording, wanted, take),
             #[cfg(feature = "gst")]
             Origin::File(_) => self.file.decode(media, wanted, take),
             #[cfg(not(feature = "gst"))]
@@ -101,6 +103,7 @@ impl Decoder for ByOrigin {
 pub fn probe(origin: &Origin) -> Result<Media, Failure> {
     match origin {
         Origin::Pattern { number } => Ok(pattern::plain(*number)),
+        Origin::Recorded(_) => unreachable!("a feed describes its own media"),
         Origin::File(path) => {
             let bytes = regular_file(path)?;
             #[cfg(feature = "gst")]

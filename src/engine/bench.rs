@@ -98,7 +98,7 @@ fn forget(catalogues: &HashMap<String, Catalogue>) -> Result<(), StageError> {
     let paths: BTreeSet<&PathBuf> = media
         .filter_map(|media| match &media.origin {
             Origin::File(path) => Some(path),
-            Origin::Pattern { .. } => None,
+            Origin::Pattern { .. } | Origin::Recorded(_) => None,
         })
         .collect();
     paths.into_iter().try_for_each(|path| files::forget(path))

@@ -175,7 +175,7 @@ impl Source for Chosen<'_> {
             let named = |path: &Path| path.to_string_lossy().contains(only);
             listing.candidates.retain(|Candidate { origin, .. }| match origin {
                 Origin::File(path) => named(path),
-                Origin::Pattern { .. } => false,
+                Origin::Pattern { .. } | Origin::Recorded(_) => false,
             });
             listing.skipped.retain(|skip| named(&skip.file));
         }

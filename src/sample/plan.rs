@@ -241,7 +241,7 @@ impl Places {
         for (index, segment) in catalogue.segments.iter().enumerate() {
             let path = match &segment.media.origin {
                 Origin::File(path) => absolute(path),
-                Origin::Pattern { .. } => PathBuf::from(&segment.media.name),
+                Origin::Pattern { .. } | Origin::Recorded(_) => PathBuf::from(&segment.media.name),
             };
             listed.entry(path).or_default().push(index);
         }

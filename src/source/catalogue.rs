@@ -97,7 +97,7 @@ fn probe_all(source: &dyn Source, candidates: &[Candidate]) -> Vec<Result<Arc<Me
             Origin::File(path) => {
                 files::identity(path).map_or(index, |same| *first_with.entry(same).or_insert(index))
             }
-            Origin::Pattern { .. } => index,
+            Origin::Pattern { .. } | Origin::Recorded(_) => index,
         })
         .collect();
     let distinct: Vec<usize> = (0..candidates.len()).filter(|&index| first[index] == index).collect();
@@ -170,6 +170,7 @@ fn name_of(origin: &Origin) -> String {
     match origin {
         Origin::File(path) => path.display().to_string(),
         Origin::Pattern { number } => format!("pattern:{number}"),
+        Origin::Recorded(_) => "recording".to_owned(),
     }
 }
 
@@ -241,6 +242,7 @@ fn segment_id(source: &str, candidate: &Candidate, piece: u64) -> SegmentId {
     match &candidate.origin {
         Origin::File(path) => part(path.as_os_str().as_encoded_bytes()),
         Origin::Pattern { number } => part(format!("pattern:{number}").as_bytes()),
+        Origin::Recorded(_) => unreachable!("a feed names its own segments"),
     }
     if let Some((start, end)) = candidate.span_secs {
         part(&start.to_le_bytes());

@@ -22,7 +22,7 @@ fn folder(names: &[&str]) -> tempfile::TempDir {
 fn names(dir: &Path, listing: &Listing) -> Vec<String> {
     let name = |candidate: &Candidate| match &candidate.origin {
         Origin::File(path) => path.strip_prefix(dir).unwrap().to_string_lossy().into_owned(),
-        Origin::Pattern { .. } => unreachable!("files are files"),
+        Origin::Pattern { .. } | Origin::Recorded(_) => unreachable!("files are files"),
     };
     listing.candidates.iter().map(name).collect()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::feed::Recording;
 use crate::pixels::Pixels;
 use crate::track::Track;
 
@@ -15,7 +16,7 @@ use crate::track::Track;
 pub struct SegmentId(pub u64);
 
 /// Where the pictures of a medium come from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Origin {
     /// A media file.
     File(PathBuf),
@@ -24,6 +25,19 @@ pub enum Origin {
         /// Chooses the picture.
         number: u32,
     },
+    /// Pictures of a live stream that are in memory.
+    Recorded(Arc<Recording>),
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File(one), Self::File(two)) => one == two,
+            (Self::Pattern { number: one }, Self::Pattern { number: two }) => one == two,
+            (Self::Recorded(one), Self::Recorded(two)) => Arc::ptr_eq(one, two),
+            _ => false,
+        }
+    }
 }
 
 /// How a stored picture must be turned to stand upright: rotate clockwise, then mirror left-right.

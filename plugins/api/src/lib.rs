@@ -9,12 +9,14 @@
 //! * [`rng`] - chance, derived from (seed, stage, step, slot) and from nothing else.
 //! * [`error`] - why an input was left out, why a stage gave up.
 //! * [`bank`] - what a pipeline file says about a memory bank.
+//! * [`feed`] - segments that come and go while a run goes on.
 //! * [`pretext`] - what is to be learnt from a batch; its loss needs the feature `torch`.
 //!
 //! A stage knows no engine, no clock, no thread and no neighbour. It sees items and a key for chance.
 
 pub mod bank;
 pub mod error;
+pub mod feed;
 pub mod item;
 pub mod pixels;
 pub mod pretext;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::bank::BankSettings;
 use crate::error::{Skip, StageError};
+use crate::feed::{CatalogueChange, Feed};
 use crate::item::{Batch, Catalogue, ClipPlan, Frame, Media, Origin, SamplePlan, SegmentId};
 use crate::pixels::{Dtype, Pixels};
 use crate::rng::Key;
@@ -93,6 +94,11 @@ pub trait Source: Send + Sync {
     /// The medium at `origin`, where the source computes it and nothing needs to be probed.
     fn describe(&self, origin: &Origin) -> Option<Media> {
         let _ = origin;
+        None
+    }
+
+    /// Where its media arrive while the run goes on.
+    fn feed(&self) -> Option<&dyn Feed> {
         None
     }
 }
@@ -259,6 +265,16 @@ pub trait Sink {
     /// # Errors
     /// A failure ends the run; the last checkpoint stays.
     fn consume(&mut self, batch: &Batch) -> Result<Scalars, StageError>;
+
+    /// Called before the batch of `change.step`: removed segments are forgotten in all that is kept and saved. Gives
+    /// how many rows were taken out.
+    ///
+    /// # Errors
+    /// A failure ends the run.
+    fn catalogue_changed(&mut self, change: &CatalogueChange) -> Result<u64, StageError> {
+        let _ = change;
+        Ok(0)
+    }
 
     /// Everything needed to go on after this step, as named parts.
     ///
