@@ -1,6 +1,6 @@
 //! Hands out this worker's jobs within the credits, has them decoded and augmented, and sends the views on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use timely::dataflow::operators::probe;
 use timely::dataflow::{Scope, Stream};
 use timely::scheduling::activate::Activator;
 
-use super::decode::{Hand, Job};
+use super::crew::{Crew, Hand};
 use super::jobs::Jobs;
 use super::layout::{Layout, Sampling};
 use super::parcel::Parcels;
@@ -18,7 +18,7 @@ use super::shared::Shared;
 
 /// The stream of one-slot batches of this worker, for the augment stages behind the sampler at `position`.
 ///
-/// The source runs when its decoding thread has made something. What else it waits for, credit and the end, its
+/// The source runs when a decoding thread has made something for it. What else it waits for, credit and the end, its
 /// worker has to tell it through the activator that is added to `sources`.
 pub fn clips<'scope>(
     scope: Scope<'scope, u64>,
@@ -26,25 +26,17 @@ pub fn clips<'scope>(
     sampling: &Arc<Sampling>,
     layout: &Arc<Layout>,
     shared: &Arc<Shared>,
-    (probe, sources): (&probe::Handle<u64>, &mut Vec<Activator>),
+    (crew, probe, sources): (&Crew, &probe::Handle<u64>, &mut Vec<Activator>),
 ) -> Stream<'scope, u64, Parcels> {
     source(scope, &layout.operators[position].id, |capability, info| {
         sources.push(scope.activator_for(Rc::clone(&info.address)));
         let wake = scope.worker().sync_activator_for(info.address.to_vec());
-        let hand = Hand::start((layout, position), scope.index(), sampling, shared, wake);
-        let mut state = match hand {
-            Ok(hand) => Some(State {
-                capability,
-                hand,
-                jobs: Jobs::new(layout, sampling, scope.index(), scope.peers()),
-                backlog: VecDeque::new(),
-                outstanding: BTreeMap::new(),
-            }),
-            Err(error) => {
-                shared.fail(error);
-                None
-            }
-        };
+        let mut state = Some(State {
+            capability,
+            hand: crew.hand(position, wake),
+            jobs: Jobs::new(layout, sampling, scope.index(), scope.peers()),
+            outstanding: BTreeMap::new(),
+        });
         let (shared, probe, ahead) = (Arc::clone(shared), probe.clone(), layout.ahead);
         move |output| {
             let Some(live) = state.as_mut() else { return };
@@ -74,8 +66,6 @@ struct State {
     capability: Capability<u64>,
     hand: Hand,
     jobs: Jobs,
-    /// Jobs within the credit that the hand had no room for.
-    backlog: VecDeque<Job>,
     /// Jobs handed out and not yet settled, by step.
     outstanding: BTreeMap<u64, u32>,
 }
@@ -86,13 +76,7 @@ impl State {
             if !jobs.is_empty() {
                 self.outstanding.insert(step, jobs.len() as u32);
             }
-            self.backlog.extend(jobs);
-        }
-        while let Some(job) = self.backlog.pop_front() {
-            if let Some(job) = self.hand.submit(job) {
-                self.backlog.push_front(job);
-                break;
-            }
+            jobs.into_iter().for_each(|plans| self.hand.submit(step, plans));
         }
     }
 

@@ -1,33 +1,25 @@
-//! Threads that turn plans into views: each picture is augmented as soon as it is decoded, and not kept.
-//!
-//! No worker waits for a file, and no picture waits for a worker.
+//! Turns plans into views: each picture is augmented as soon as it is decoded, and not kept.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::Receiver;
 use reelflow_api::error::{Skip, StageError};
 use reelflow_api::item::SamplePlan;
 use reelflow_api::stage::Place;
-use timely::scheduling::activate::SyncActivator;
 
+use super::crew::Reply;
 use super::layout::{Layout, Sampling};
 use super::making::{Making, batches};
 use super::parcel::Parcel;
 use super::shared::Shared;
 use crate::decode::{Decoder, decoder};
 use crate::edge::clock;
-use crate::edge::threads;
 
 /// How often a slot is drawn again before the run gives up: with a tenth of all segments bad, 16 bad
 /// draws in a row come once in 10^16.
 const ATTEMPTS_MAX: u32 = 16;
-
-/// Jobs queued for, and results queued from, a hand. Two keep it busy while the worker does other things.
-pub const QUEUED: usize = 2;
 
 /// Plans of one step that read one medium: decoded in one pass.
 pub struct Job {
@@ -35,6 +27,8 @@ pub struct Job {
     pub step: u64,
     /// At least one, by slot.
     pub plans: Vec<SamplePlan>,
+    /// Who gets what becomes of it.
+    pub reply: Reply,
 }
 
 /// What became of a job. Slots for which a finite sampler has nothing are missing.
@@ -45,76 +39,8 @@ pub struct Made {
     pub parcels: Vec<Parcel>,
 }
 
-/// The thread that decodes for one worker and one sampler. One a worker, so that `run.workers` is the number of
-/// cores the data takes.
-pub struct Hand {
-    jobs: Option<Sender<Job>>,
-    made: Receiver<Made>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Hand {
-    /// Starts the thread for worker `worker` and the sampler at `position`; it wakes the worker through
-    /// `activator` when views are ready.
-    ///
-    /// # Errors
-    /// If the system refuses a thread.
-    pub fn start(
-        (layout, position): (&Arc<Layout>, usize),
-        worker: usize,
-        sampling: &Arc<Sampling>,
-        shared: &Arc<Shared>,
-        activator: SyncActivator,
-    ) -> Result<Self, StageError> {
-        let (jobs_tx, jobs) = bounded::<Job>(QUEUED);
-        let (made_tx, made) = bounded(QUEUED);
-        let work = Work {
-            layout: Arc::clone(layout),
-            position,
-            sampling: Arc::clone(sampling),
-            shared: Arc::clone(shared),
-            decoder: decoder(),
-        };
-        let shared = Arc::clone(shared);
-        let body = move || {
-            let work = AssertUnwindSafe(|| work.run(&jobs, &made_tx, &activator));
-            if catch_unwind(work).is_err() {
-                // Without this the worker would wait for ever for what this thread had in hand.
-                let message = "a decoding thread panicked; this is a bug".to_owned();
-                shared.fail(StageError { stage: "decode".to_owned(), message, code: 101 });
-            }
-        };
-        let thread = threads::spawn(&format!("decode-{worker}"), body)?;
-        Ok(Self { jobs: Some(jobs_tx), made, thread: Some(thread) })
-    }
-
-    /// Queues a job; gives it back if there is enough to do.
-    pub fn submit(&self, job: Job) -> Option<Job> {
-        match self.jobs.as_ref()?.try_send(job) {
-            Ok(()) => None,
-            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => Some(job),
-        }
-    }
-
-    /// The next finished job, if there is one.
-    pub fn take(&self) -> Option<Made> {
-        self.made.try_recv().ok()
-    }
-}
-
-impl Drop for Hand {
-    fn drop(&mut self) {
-        // Closing both ends first lets the thread leave whatever it waits for.
-        self.jobs = None;
-        self.made = crossbeam_channel::never();
-        if let Some(thread) = self.thread.take() {
-            // A panic in it was already reported by the hook, and noted by `Work::run`.
-            let _ = thread.join();
-        }
-    }
-}
-
-struct Work {
+/// Decodes for the sampler at one position, on one thread.
+pub struct Work {
     layout: Arc<Layout>,
     /// Of the sampler.
     position: usize,
@@ -124,9 +50,26 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self, jobs: &Receiver<Job>, made: &Sender<Made>, activator: &SyncActivator) {
+    /// For the sampler at `position`, with a decoder of its own.
+    #[must_use]
+    pub fn new(
+        layout: &Arc<Layout>,
+        (position, sampling): (usize, &Arc<Sampling>),
+        shared: &Arc<Shared>,
+    ) -> Self {
+        Self {
+            layout: Arc::clone(layout),
+            position,
+            sampling: Arc::clone(sampling),
+            shared: Arc::clone(shared),
+            decoder: decoder(),
+        }
+    }
+
+    /// Does jobs until no more can come.
+    pub fn run(mut self, jobs: &Receiver<Job>) {
         let mut since = clock::now();
-        for Job { step, plans } in jobs {
+        for Job { step, plans, reply } in jobs {
             self.shared.times.decode_idle.add(since);
             self.shared.depths.jobs.note(jobs.len());
             let mut parcels = Vec::new();
@@ -136,14 +79,9 @@ impl Work {
                 self.shared.fail(error);
             }
             since = clock::now();
-            if made.send(Made { step, parcels }).is_err() {
-                return;
-            }
+            reply.send(Made { step, parcels }, &self.shared);
             self.shared.times.decode_blocked.add(since);
-            self.shared.depths.made.note(made.len());
             since = clock::now();
-            // A worker that is gone needs no waking.
-            let _ = activator.activate();
         }
     }
 

@@ -14,6 +14,7 @@ use timely::scheduling::activate::Activator;
 use timely::worker::Worker;
 
 use super::clips::clips;
+use super::crew::Crew;
 use super::deliver::{Delivery, Waker, address, deliver};
 use super::gather::gather;
 use super::layout::{Layout, OperatorKind};
@@ -42,6 +43,7 @@ pub struct Flow {
     queue: Receiver<Delivery>,
     waker: Waker,
     workers: Option<WorkerGuards<()>>,
+    crew: Arc<Crew>,
 }
 
 impl Flow {
@@ -61,6 +63,7 @@ impl Flow {
         let layout = Arc::new(layout);
         let shared = Arc::new(Shared::new(warmup));
         shared.set_consumed(layout.first_step);
+        let crew = Arc::new(Crew::start(&layout, workers.max(1), &shared)?);
         let waker = Waker::default();
         let (sender, queue) = bounded(layout.ahead as usize + 1);
         let sender = Mutex::new(Some(sender));
@@ -68,15 +71,15 @@ impl Flow {
         // An idle worker parks at once: its core has pictures to decode.
         config.worker = config.worker.idle_spin(Duration::ZERO);
         let guards = timely::execute(config, {
-            let (layout, shared, waker) = (layout, Arc::clone(&shared), waker.clone());
+            let (layout, shared, waker, crew) = (layout, Arc::clone(&shared), waker.clone(), Arc::clone(&crew));
             move |worker| {
                 // Only the first worker delivers; the others must not keep the queue open.
                 let sender = sender.lock().expect("no holder panics").take_if(|_| worker.index() == 0);
-                work(worker, &layout, &shared, sender, &waker);
+                work(worker, (&layout, &crew), &shared, sender, &waker);
             }
         })
         .map_err(|error| StageError::unavailable("engine", format!("workers did not start: {error}")))?;
-        Ok(Self { shared, queue, waker, workers: Some(guards) })
+        Ok(Self { shared, queue, waker, workers: Some(guards), crew })
     }
 
     /// The next complete step; waits at most `patience`.
@@ -116,6 +119,7 @@ impl Flow {
                 }
             }
         }
+        self.crew.join();
         match (self.shared.take_failure(), panicked) {
             (Some(error), _) => Err(error),
             (None, Some(message)) => Err(StageError {
@@ -140,7 +144,7 @@ impl Drop for Flow {
 /// One worker's life: build, step until all is done, and leave early if anything fails anywhere.
 fn work(
     worker: &mut Worker,
-    layout: &Arc<Layout>,
+    (layout, crew): (&Arc<Layout>, &Crew),
     shared: &Arc<Shared>,
     queue: Option<Sender<Delivery>>,
     waker: &Waker,
@@ -148,7 +152,7 @@ fn work(
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let probe = probe::Handle::new();
         let mut sources = Vec::new();
-        let ends = Ends { queue, waker, probe: &probe };
+        let ends = Ends { queue, waker, crew, probe: &probe };
         worker.dataflow::<u64, _, _>(|scope| build(scope, layout, shared, ends, &mut sources));
         let mut told = None;
         while !probe.done() && !shared.has_failed() {
@@ -198,6 +202,7 @@ struct Ends<'a> {
     /// Only the first worker has it.
     queue: Option<Sender<Delivery>>,
     waker: &'a Waker,
+    crew: &'a Crew,
     probe: &'a probe::Handle<u64>,
 }
 
@@ -214,7 +219,8 @@ fn build<'scope>(
     for (position, operator) in layout.operators.iter().enumerate() {
         let output = match &operator.kind {
             OperatorKind::Sample(sampling) => {
-                Output::Views(clips(scope, position, sampling, layout, shared, (ends.probe, sources)))
+                let joints = (ends.crew, ends.probe, &mut *sources);
+                Output::Views(clips(scope, position, sampling, layout, shared, joints))
             }
             OperatorKind::Augment(_) => {
                 Output::Views(augment(outputs[operator.input].views(), layout, position))

@@ -1,11 +1,11 @@
 //! Who decodes what: plans that read one medium together, and the load spread evenly by what it will cost.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use reelflow_api::item::SamplePlan;
 use reelflow_api::stage::Place;
 
-use super::decode::Job;
 use super::layout::{Layout, Sampling};
 use crate::decode::ahead;
 use crate::decode::plan::cost;
@@ -40,18 +40,23 @@ impl Jobs {
         self.end.is_none_or(|end| self.step < end).then_some(self.step)
     }
 
-    /// The next step with this worker's jobs, if there is credit for it.
-    pub fn next_if(&mut self, has_credit: impl Fn(u64) -> bool) -> Option<(u64, Vec<Job>)> {
+    /// The next step with the plans of each of this worker's jobs, if there is credit for it.
+    pub fn next_if(&mut self, has_credit: impl Fn(u64) -> bool) -> Option<(u64, Vec<Vec<SamplePlan>>)> {
         let step = self.step().filter(|step| has_credit(*step))?;
         self.step += 1;
         let batch_size = self.sampling.batch_size;
         let plan = |slot| self.sampling.plan(Place { step, slot, batch_size, attempt: 0 });
         let mut mine = Vec::new();
-        for plans in together((0..batch_size).filter_map(plan).collect()) {
-            let worker = self.give(plans.iter().map(cost_of).sum());
+        let groups = together((0..batch_size).filter_map(plan).collect());
+        let mut groups: Vec<(u64, Vec<SamplePlan>)> =
+            groups.into_iter().map(|plans| (cost_of(&plans), plans)).collect();
+        // The long ones first: what is left at the end should be short.
+        groups.sort_by_key(|(cost, _)| Reverse(*cost));
+        for (cost, plans) in groups {
+            let worker = self.give(cost);
             if worker == self.index {
                 ahead::fetch(&plans[0].segment.media, plans.iter().flat_map(wanted));
-                mine.push(Job { step, plans });
+                mine.push(plans);
             }
         }
         Some((step, mine))
@@ -85,8 +90,8 @@ fn wanted(plan: &SamplePlan) -> impl Iterator<Item = u32> {
     plan.clips.iter().flat_map(|clip| &clip.frames).map(|frame| plan.segment.first + frame)
 }
 
-fn cost_of(plan: &SamplePlan) -> u64 {
-    cost(&plan.segment.media, wanted(plan))
+fn cost_of(plans: &[SamplePlan]) -> u64 {
+    cost(&plans[0].segment.media, plans.iter().flat_map(wanted))
 }
 
 #[cfg(test)]
@@ -107,7 +112,7 @@ mod tests {
         let mut jobs = Jobs::new(&layout, &sampling, index, peers);
         let steps = std::iter::from_fn(|| jobs.next_if(|_| true)).collect::<Vec<_>>();
         assert_eq!(steps.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [3, 4]);
-        let slots = |job: Job| (job.step, job.plans.iter().map(|plan| plan.slot).collect());
+        let slots = |plans: Vec<SamplePlan>| (plans[0].step, plans.iter().map(|plan| plan.slot).collect());
         steps.into_iter().flat_map(|(_, jobs)| jobs).map(slots).collect()
     }
 

@@ -15,6 +15,7 @@ pub mod bench;
 pub mod blind;
 pub mod checkpoint;
 pub mod clips;
+pub mod crew;
 pub mod decode;
 pub mod deliver;
 pub mod driver;

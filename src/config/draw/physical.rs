@@ -6,7 +6,6 @@ use reelflow_api::stage::Stage;
 use super::{Drawing, Frame, Look, Parameters, Shape, carried};
 use crate::config::plan::Plan;
 use crate::edge::threads;
-use crate::engine::decode::QUEUED;
 
 /// The pipeline with what the engine puts in between.
 #[must_use]
@@ -141,7 +140,8 @@ fn decoding(sampler: &str) -> Shape {
     let lines = vec![
         "1 thread a worker,".to_owned(),
         "augments as it decodes".to_owned(),
-        format!("{QUEUED} jobs, {QUEUED} results"),
+        "jobs of all workers,".to_owned(),
+        "as far as credit goes".to_owned(),
     ];
     engine(format!("decode {sampler}"), "decode", "only wanted frames", lines)
 }
