@@ -71,7 +71,8 @@ impl Flow {
         // An idle worker parks at once: its core has pictures to decode.
         config.worker = config.worker.idle_spin(Duration::ZERO);
         let guards = timely::execute(config, {
-            let (layout, shared, waker, crew) = (layout, Arc::clone(&shared), waker.clone(), Arc::clone(&crew));
+            let (layout, shared, waker, crew) =
+                (layout, Arc::clone(&shared), waker.clone(), Arc::clone(&crew));
             move |worker| {
                 // Only the first worker delivers; the others must not keep the queue open.
                 let sender = sender.lock().expect("no holder panics").take_if(|_| worker.index() == 0);
