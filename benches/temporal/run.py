@@ -82,7 +82,8 @@ def one(args, name, pipeline, sets, seed):
 def everything(args):
     Path(args.out).mkdir(parents=True, exist_ok=True)
     seeds = [int(seed) for seed in args.seeds.split(",")]
-    jobs = [(name, pipeline, sets, seed) for seed in seeds for name, pipeline, sets in ARMS]
+    arms = [arm for arm in ARMS if args.only in arm[0]]
+    jobs = [(name, pipeline, sets, seed) for seed in seeds for name, pipeline, sets in arms]
     jobs.sort(key=lambda job: job[0] not in WHOLE)
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         for future in [pool.submit(one, args, *job) for job in jobs]:
@@ -195,6 +196,7 @@ def main():
     parser.add_argument("--corpus", help="folder with train/, test/ and labels.csv")
     parser.add_argument("--out", default="runs/temporal-proof", help="folder of the runs")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--only", default="", metavar="TEXT", help="train only rows whose name contains this")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each")
     parser.add_argument("--reelflow", default="reelflow")
