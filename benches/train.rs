@@ -29,6 +29,7 @@ fn trainer(encoder: &str, shape: [usize; 4], threads: usize) -> Box<dyn Sink> {
         key: Key::new(1),
         steps: None,
         batch_size: BATCH as u32,
+        epoch_clips: None,
         views: VIEWS.map(|name| (name.into(), shape)).to_vec(),
         banks: BTreeMap::from([("keys".to_owned(), bank)]),
         labels: std::sync::Arc::default(),

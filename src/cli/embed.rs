@@ -130,6 +130,7 @@ mod tests {
             segment: segment_of(number, 5),
             span_secs: (1.0, 2.5),
             vector: vector.to_vec(),
+            scores: None,
         };
         vec![item(3, [1.0, 2.0, 3.0]), item(255, [-1.0, 0.5, 0.0])]
     }
