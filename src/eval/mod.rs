@@ -10,6 +10,8 @@
 //!
 //! Nothing is trained here but the linear classifier, so the figures say what the embeddings hold.
 
+#[cfg(feature = "parquet")]
+pub mod archive;
 pub mod classifier;
 #[cfg(feature = "torch")]
 pub mod during;

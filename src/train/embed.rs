@@ -69,6 +69,14 @@ impl Embedder {
         self.about.architecture.features() as usize
     }
 
+    /// A name of its weights: the same weights have the same, others another.
+    ///
+    /// # Errors
+    /// If the device cannot be read.
+    pub fn fingerprint(&self) -> Result<String, StageError> {
+        Ok(sealed::checksum(&sealed::to_safetensors("encoder", &self.network.store.blocks()?)?))
+    }
+
     /// Steps the checkpoint's run had made.
     #[must_use]
     pub fn steps(&self) -> u64 {
