@@ -282,9 +282,10 @@ fn build<'scope>(
     let replies = questions.unary::<CapacityContainerBuilder<Vec<Reply>>, _, _, _>(to_shard, "shards", |_, _| {
         let mut hosted = Hosted::default();
         move |input, output| {
-            input.for_each_stamp(|capability, data| {
+            // In the order of arrival; grouping by stamp promises none among equals.
+            input.for_each(|capability, data| {
                 let mut session = output.session(&capability);
-                for Question { from, bank, shard, request, .. } in data.flat_map(|all| all.drain(..)) {
+                for Question { from, bank, shard, request, .. } in data.drain(..) {
                     if let Some(answer) = hosted.serve(from, &bank, shard, request) {
                         session.give(Reply { to: from, bank, shard, answer });
                     }
@@ -297,9 +298,9 @@ fn build<'scope>(
     replies
         .unary::<CapacityContainerBuilder<Vec<()>>, _, _, _>(back, "answers", move |_, _| {
             move |input, _| {
-                input.for_each_stamp(|_, data| {
+                input.for_each(|_, data| {
                     let answers = answering.answers.lock().expect("no holder panics");
-                    for Reply { bank, shard, answer, .. } in data.flat_map(|all| all.drain(..)) {
+                    for Reply { bank, shard, answer, .. } in data.drain(..) {
                         // Each asker waits for one answer at a time, so there is room; one that is gone needs none.
                         if let Some(sender) = answers.open.get(&(bank, shard)) {
                             let _ = sender.try_send(answer);
