@@ -3,57 +3,13 @@
 
 #[expect(dead_code, reason = "each test binary uses its own part of the support module")]
 mod support;
+#[path = "support/training.rs"]
+mod training;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
-
-/// What both trainings share: 24 computed media of the split `train`; 8 more are tested.
-const DATA: &str = r#"
-version = 1
-name = "learn"
-
-[run]
-seed = 3
-threads = 1
-device = "cpu"
-
-[sources.patterns]
-type = "pattern"
-media = 24
-frames = 24
-width = 64
-height = 48
-labels = "direction"
-
-[operators.views]
-type = "augment"
-inputs = ["windows"]
-steps = [{ op = "random_resized_crop", size = 32, scale = [0.6, 1.0] }, { op = "normalize" }]
-
-[operators.batch]
-type = "batch"
-inputs = ["views"]
-size = 8
-"#;
-
-const PRETRAINING: &str = r#"
-[operators.windows]
-type = "triplet"
-inputs = ["patterns"]
-frames = 8
-stride = 2
-
-[banks.keys]
-type = "queue"
-rows = 32
-
-[sinks.train]
-type = "train"
-inputs = ["batch"]
-encoder = { name = "r3d", width = 4, input = "differences" }
-pretext = { type = "vtdl", bank = "keys", dim = 16 }
-"#;
+use training::{DATA, Folder};
 
 /// Four passes over 24 media in batches of 8 are 12 steps.
 const FINETUNING: &str = r#"
@@ -89,43 +45,21 @@ classes = ["right", "left", "down", "up", "right_down", "left_up", "right_up", "
 dropout = 0.5
 "#;
 
-struct Folder(tempfile::TempDir);
+fn finetune(folder: &Folder, name: &str, weights: &Path, args: &[&str]) -> support::Trace {
+    let text = format!("{DATA}{FINETUNING}").replace("WEIGHTS", weights.to_str().unwrap());
+    folder.run(name, &text, &[&["--set=run.epochs=4"], args].concat())
+}
 
-impl Folder {
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn run(&self, name: &str, text: &str, args: &[&str]) -> support::Trace {
-        let file = self.path(&format!("{name}.toml"));
-        std::fs::write(&file, text).unwrap();
-        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        support::run(&file, &self.path(name), &args)
-    }
-
-    /// A folder with a finished pre-training in `before`.
-    fn pretrained() -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
-        folder.run("before", &format!("{DATA}{PRETRAINING}"), &["--steps=3"]);
-        folder
-    }
-
-    fn finetune(&self, name: &str, weights: &Path, args: &[&str]) -> support::Trace {
-        let text = format!("{DATA}{FINETUNING}").replace("WEIGHTS", weights.to_str().unwrap());
-        self.run(name, &text, &[&["--set=run.epochs=4"], args].concat())
-    }
-
-    fn metrics(&self, name: &str) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.path(name).join("metrics.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
+fn metrics(folder: &Folder, name: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(folder.path(name).join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
 fn a_runs_encoder_is_fine_tuned_for_whole_epochs_with_the_rates_of_its_schedule() {
     let folder = Folder::pretrained();
-    let run = folder.finetune("a", &folder.path("before"), &[]);
-    let rates: Vec<f64> = folder.metrics("a").iter().filter_map(|line| line["lr"].as_f64()).collect();
+    let run = finetune(&folder, "a", &folder.path("before"), &[]);
+    let rates: Vec<f64> = metrics(&folder, "a").iter().filter_map(|line| line["lr"].as_f64()).collect();
     let expected = [[0.01; 3], [0.003; 3], [0.003; 3], [0.0009; 3]].concat();
     assert_eq!(rates.len(), 12);
     assert!(rates.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-12), "{rates:?}");
@@ -133,10 +67,10 @@ fn a_runs_encoder_is_fine_tuned_for_whole_epochs_with_the_rates_of_its_schedule(
     let checkpoint = support::newest_checkpoint(&folder.path("before")).unwrap().1;
     let file = folder.path("before").join("exported/encoder.safetensors");
     for (name, weights) in [("b", checkpoint), ("c", file)] {
-        assert_eq!(folder.finetune(name, &weights, &["--workers=2"]).losses, run.losses, "{name}");
+        assert_eq!(finetune(&folder, name, &weights, &["--workers=2"]).losses, run.losses, "{name}");
     }
     // The classifier is measured, and the whole encoder has moved.
-    let last = folder.metrics("a").pop().unwrap();
+    let last = metrics(&folder, "a").pop().unwrap();
     let accuracy = last["eval.held_out.classifier"].as_f64().unwrap();
     assert!((0.0..=1.0).contains(&accuracy) && last.get("eval.held_out.probe").is_none());
     let encoder = |name: &str| std::fs::read(folder.path(name).join("exported/encoder.safetensors")).unwrap();
@@ -147,13 +81,13 @@ fn a_runs_encoder_is_fine_tuned_for_whole_epochs_with_the_rates_of_its_schedule(
 fn a_frozen_encoder_is_the_same_after_training_and_dropout_goes_on_after_a_stop() {
     let folder = Folder::pretrained();
     let (weights, frozen) = (folder.path("before"), "--set=sinks.train.encoder.frozen=true");
-    let whole = folder.finetune("whole", &weights, &[frozen]);
+    let whole = finetune(&folder, "whole", &weights, &[frozen]);
     let encoder = |name: &str| std::fs::read(folder.path(name).join("exported/encoder.safetensors")).unwrap();
     assert!(encoder("before") == encoder("whole"), "every weight and every statistic");
-    folder.finetune("parted", &weights, &[frozen, "--steps=5"]);
-    assert_eq!(folder.finetune("parted", &weights, &[frozen, "--resume"]), whole);
+    finetune(&folder, "parted", &weights, &[frozen, "--steps=5"]);
+    assert_eq!(finetune(&folder, "parted", &weights, &[frozen, "--resume"]), whole);
     // Other draws of what is dropped are another run.
-    let other = folder.finetune("other", &weights, &[frozen, "--set=sinks.train.pretext.dropout=0.0"]);
+    let other = finetune(&folder, "other", &weights, &[frozen, "--set=sinks.train.pretext.dropout=0.0"]);
     assert_ne!(other.losses, whole.losses);
 }
 
@@ -164,7 +98,7 @@ fn a_classifier_learns_to_tell_directions_of_media_it_never_saw() {
         "--set=sinks.train.optimizer.lr=0.05", "--set=sinks.train.encoder.width=8"];
     let text = format!("{DATA}{FINETUNING}").replace(", weights = \"WEIGHTS\"", "");
     folder.run("long", &text, &more);
-    let last = folder.metrics("long").pop().unwrap();
+    let last = metrics(&folder, "long").pop().unwrap();
     // Eight directions: 12.5 % by chance.
     let accuracy = last["eval.held_out.classifier"].as_f64().unwrap();
     assert!(accuracy >= 0.5, "{last}");
@@ -175,7 +109,7 @@ fn a_classifier_learns_to_tell_directions_of_media_it_never_saw() {
 #[test]
 fn eval_tells_top_1_mean_class_accuracy_and_who_was_taken_for_whom() {
     let folder = Folder::pretrained();
-    folder.finetune("tuned", &folder.path("before"), &[]);
+    finetune(&folder, "tuned", &folder.path("before"), &[]);
     let list = folder.path("list.csv");
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let names = ["bframes.mp4,right", "trimmed.mp4,left", "variable.mkv,right", "odd_size.webm,other"];
