@@ -2,7 +2,6 @@
 
 #[expect(dead_code, reason = "each test binary uses its own part of the support module")]
 mod support;
-#[expect(dead_code, reason = "each test binary uses its own part of the support module")]
 #[path = "support/training.rs"]
 mod training;
 
