@@ -8,6 +8,8 @@ use reelflow_api::error::StageError;
 use super::encoders::{self, BATCH};
 use crate::edge::files;
 use crate::eval::Embedded;
+#[cfg(feature = "parquet")]
+use crate::eval::archive::write as parquet;
 use crate::eval::embed::{Choice, Clips};
 use crate::eval::recipe::{self, Wishes};
 use crate::train::Embedder;
@@ -85,9 +87,6 @@ fn embed(args: &Args) -> Result<String, StageError> {
     files::write_atomic(&table, &rows(&items, &table)?)?;
     Ok(format!("{written}, {}", table.display()))
 }
-
-#[cfg(feature = "parquet")]
-use crate::eval::archive::write as parquet;
 
 #[cfg(not(feature = "parquet"))]
 fn parquet(_: &[Embedded], _: &str) -> Result<Vec<u8>, StageError> {

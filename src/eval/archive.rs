@@ -143,16 +143,16 @@ fn rows_of(batch: &RecordBatch) -> Result<Vec<Row>, String> {
     }
     let lists = column(EMBEDDING)?.as_fixed_size_list_opt();
     let lists = lists.ok_or_else(|| other(EMBEDDING, "a fixed-size list"))?;
-    let values = lists.values().as_primitive_opt::<Float32Type>();
-    let values = values.ok_or_else(|| other(EMBEDDING, "a list of float32"))?.values();
-    let dim = lists.value_length() as usize;
+    if lists.value_type() != DataType::Float32 {
+        return Err(other(EMBEDDING, "a list of float32"));
+    }
     let row = |at: usize| Row {
         texts: std::array::from_fn(|column| {
             let texts = texts[column];
             arrow_array::Array::is_valid(texts, at).then(|| texts.value(at).to_owned())
         }),
         span_secs: (secs[0].value(at), secs[1].value(at)),
-        vector: values[at * dim..(at + 1) * dim].to_vec(),
+        vector: lists.value(at).as_primitive::<Float32Type>().values().to_vec(),
     };
     Ok((0..batch.num_rows()).map(row).collect())
 }
