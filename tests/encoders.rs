@@ -45,6 +45,7 @@ fn trained(encoder: &str, dir: &Path) -> Box<dyn Sink> {
             key: Key::new(1),
             steps: Some(1),
             batch_size: 2,
+            epoch_clips: None,
             views: VIEWS.map(|name| (name.into(), SHAPE)).to_vec(),
             banks: BTreeMap::from([("keys".to_owned(), bank)]),
             labels: std::sync::Arc::default(),

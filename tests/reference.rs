@@ -82,6 +82,7 @@ fn open(train: &str, bank: &BankSettings, start: u64, dir: &Path) -> Box<dyn Sin
         key: Key::new(start),
         steps: Some(STEPS),
         batch_size: BATCH as u32,
+        epoch_clips: None,
         views: VIEWS.map(|name| (name.into(), SHAPE)).to_vec(),
         banks: BTreeMap::from([("keys".to_owned(), bank.clone())]),
         labels: std::sync::Arc::default(),

@@ -141,6 +141,7 @@ mod tests {
             key: Key::new(1),
             steps: None,
             batch_size: 1,
+            epoch_clips: None,
             views: Vec::new(),
             banks: BTreeMap::new(),
             labels: std::sync::Arc::default(),

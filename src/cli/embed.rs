@@ -1,4 +1,4 @@
-//! `reelflow embed`: the embedding of every clip as a NumPy array, and beside it whose it is, as a table.
+//! `reelflow embed`: the embedding of every clip, and whose it is: a Parquet file, or a NumPy array with a table beside.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,8 +8,11 @@ use reelflow_api::error::StageError;
 use super::encoders::{self, BATCH};
 use crate::edge::files;
 use crate::eval::Embedded;
+#[cfg(feature = "parquet")]
+use crate::eval::archive::write as parquet;
 use crate::eval::embed::{Choice, Clips};
 use crate::eval::recipe::{self, Wishes};
+use crate::train::Embedder;
 
 /// Arguments of `reelflow embed`.
 #[derive(clap::Args, Debug)]
@@ -22,8 +25,9 @@ pub struct Args {
     /// Folder of the media that lists name, where it is not the list's own.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// The array to write, `NAME.npy` (float32, a row a clip); `NAME.csv` beside it says what each row is.
-    #[arg(long, value_name = "FILE", value_parser = npy)]
+    /// The file to write, a row a clip. `NAME.parquet` has embeddings, ids, times and labels in one, and `search` can
+    /// read it; `NAME.npy` is the array alone (float32), with `NAME.csv` beside it that says what each row is.
+    #[arg(long, value_name = "FILE", value_parser = out)]
     out: PathBuf,
     /// Clips of every segment, evenly spaced, each a row.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -39,11 +43,11 @@ pub struct Args {
     device: String,
 }
 
-fn npy(text: &str) -> Result<PathBuf, String> {
+fn out(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
-    match path.extension().is_some_and(|extension| extension == "npy") {
+    match path.extension().is_some_and(|extension| extension == "npy" || extension == "parquet") {
         true => Ok(path),
-        false => Err("must end in `.npy`".to_owned()),
+        false => Err("must end in `.parquet` or `.npy`".to_owned()),
     }
 }
 
@@ -71,11 +75,23 @@ fn embed(args: &Args) -> Result<String, StageError> {
     let mut pass = clips.embed(&encoders.networks)?;
     encoders::tell_skips(&clips, &pass);
     let items = pass.embeddings.pop().unwrap_or_default();
+    let dim = items.first().map_or(0, |item| item.vector.len());
+    let written = format!("{} rows of {dim}: {}", items.len(), args.out.display());
+    if args.out.extension().is_some_and(|extension| extension == "parquet") {
+        let encoder = encoders.networks.first().map_or_else(|| Ok(String::new()), Embedder::fingerprint)?;
+        files::write_atomic(&args.out, &parquet(&items, &encoder)?)?;
+        return Ok(written);
+    }
     let table = args.out.with_extension("csv");
     files::write_atomic(&args.out, &array(&items))?;
     files::write_atomic(&table, &rows(&items, &table)?)?;
-    let dim = items.first().map_or(0, |item| item.vector.len());
-    Ok(format!("{} rows of {dim}: {}, {}", items.len(), args.out.display(), table.display()))
+    Ok(format!("{written}, {}", table.display()))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(_: &[Embedded], _: &str) -> Result<Vec<u8>, StageError> {
+    let message = "this program was built without the feature `parquet`; write an `.npy`, or build it with the feature";
+    Err(StageError::unavailable("embed", message))
 }
 
 /// NumPy's format, version 1.0: magic, header of a multiple of 64 bytes, then the rows as little-endian float32.
@@ -130,6 +146,7 @@ mod tests {
             segment: segment_of(number, 5),
             span_secs: (1.0, 2.5),
             vector: vector.to_vec(),
+            scores: None,
         };
         vec![item(3, [1.0, 2.0, 3.0]), item(255, [-1.0, 0.5, 0.0])]
     }

@@ -1,5 +1,5 @@
 //! `reelflow eval`: what an encoder knows, by nearest neighbours, a linear probe and retrieval over
-//! labelled clips.
+//! labelled clips; and how a fine-tuned classifier does.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,9 +38,10 @@ pub struct Args {
     /// Who may find whom: `split`, `leave_group_out` or `leave_one_out`; chosen from the data if not given.
     #[arg(long, value_enum)]
     protocol: Option<ProtocolName>,
-    /// Clips of every segment, evenly spaced; their embeddings are averaged.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    clips: u32,
+    /// Clips of every segment, evenly spaced; their embeddings are averaged, a classifier's probabilities summed. 5
+    /// if not given, 10 for a classifier.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    clips: Option<u32>,
     /// Neighbours that vote, weighted by exp(cosine / 0.07).
     #[arg(short, long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     k: u32,
@@ -57,7 +58,7 @@ pub struct Args {
     /// Also the encoder as it was before training, side by side.
     #[arg(long)]
     untrained: bool,
-    /// Also draw who was taken for whom (PNG), by kNN and probe, of every encoder.
+    /// Also draw who was taken for whom (PNG), by kNN, probe and the run's own classifier, of every encoder.
     #[arg(long, value_name = "FILE")]
     confusion: Option<PathBuf>,
     /// Also draw the embeddings on the plane of their first two principal components (PNG), a colour a class.
@@ -70,6 +71,11 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
+
+/// Clips of a segment whose embeddings are averaged.
+const CLIPS: u32 = 5;
+/// Clips of a segment that a classifier is tested on: the protocol of VCOP and of those who compare with it.
+const CLIPS_OF_A_CLASSIFIER: u32 = 10;
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Format {
@@ -125,14 +131,15 @@ fn report(args: &Args) -> Result<String, StageError> {
 
 /// One column an order and encoder; each order is a pass over the data.
 fn measure(args: &Args, encoders: &Encoders) -> Result<Vec<Column>, StageError> {
-    let options = args.options();
+    let options = args.options(encoders.recipe.classes.clone());
+    let of_segment = args.clips.unwrap_or(if options.outputs.is_empty() { CLIPS } else { CLIPS_OF_A_CLASSIFIER });
     let choice = Choice { only: args.only.as_deref(), classes: &args.classes, span_secs: None };
     let mut columns = Vec::new();
     for (number, order) in args.order.iter().enumerate() {
         let order = order.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let wishes = Wishes {
             source: recipe::files(&args.data, args.root.as_deref()),
-            clips: args.clips,
+            clips: of_segment,
             order: order.clone(),
             batch: BATCH,
             workers: 0,
@@ -160,8 +167,9 @@ fn undrawn(message: String) -> StageError {
 fn confusion(columns: &[Column]) -> Result<Vec<u8>, StageError> {
     let mut panels = Vec::new();
     for Column { encoder, report, .. } in columns {
+        let probe = report.probe.as_ref().map(|it| &it.figures);
         let classifiers =
-            [("kNN", Some(&report.knn)), ("probe", report.probe.as_ref().map(|it| &it.figures))];
+            [("kNN", Some(&report.knn)), ("probe", probe), ("classifier", report.classifier.as_ref())];
         panels.extend(classifiers.into_iter().filter_map(|(name, figures)| {
             let figures = figures?;
             let title = format!("{encoder}: {name} {:.1} percent", 100.0 * figures.accuracy);
@@ -189,7 +197,7 @@ fn map(names: &[String], pass: &Pass, options: &EvalOptions) -> Result<Vec<u8>, 
 }
 
 impl Args {
-    fn options(&self) -> EvalOptions {
+    fn options(&self, outputs: Vec<String>) -> EvalOptions {
         EvalOptions {
             protocol: self.protocol.map(|name| match name {
                 ProtocolName::Split => Protocol::Split,
@@ -199,6 +207,7 @@ impl Args {
             voting: Voting::Weighted { k: self.k as usize, temperature: 0.07 },
             centre: self.centre,
             probe: !self.no_probe,
+            outputs,
             ..EvalOptions::default()
         }
     }

@@ -15,6 +15,7 @@ use crate::eval::moments::{self, Found, Moment};
 use crate::eval::recipe::{self, Recipe, Wishes};
 use crate::eval::report::aligned;
 use crate::observe::contact_sheet::{self, Light};
+use crate::train::Embedder;
 
 /// Arguments of `reelflow search`.
 #[derive(clap::Args, Debug)]
@@ -22,8 +23,12 @@ pub struct Args {
     /// A run's folder (its newest checkpoint) or one checkpoint's folder.
     run: PathBuf,
     /// Where to search: files, folders or lists. May be given often.
-    #[arg(long, required = true, value_name = "PATH")]
+    #[arg(long, required_unless_present = "index", value_name = "PATH")]
     data: Vec<String>,
+    /// Instead, search what `embed` wrote of the same encoder (Parquet): nothing but the query is decoded. Moments are
+    /// its segments.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "halves", "sheet"])]
+    index: Option<PathBuf>,
     /// What to look for: a file, or a part of one as `FILE@START-END` in seconds.
     #[arg(long, value_name = "FILE[@START-END]", required_unless_present = "halves")]
     query: Option<String>,
@@ -109,9 +114,14 @@ fn search(args: &Args, encoders: &Encoders, query: &str) -> Result<String, Stage
     let (file, span_secs) = parse(query);
     let asked = wishes(recipe::files(&[file.to_owned()], None), args.clips);
     let asked = embedded(encoders, &asked, Choice { span_secs, ..Choice::default() })?;
-    let mut source = recipe::files(&args.data, None);
-    source.insert("segment_secs".to_owned(), args.moment_secs.into());
-    let archive = embedded(encoders, &wishes(source, args.clips), Choice::default())?;
+    let archive = match &args.index {
+        Some(file) => vec![indexed(file, &encoders.networks[0])?],
+        None => {
+            let mut source = recipe::files(&args.data, None);
+            source.insert("segment_secs".to_owned(), args.moment_secs.into());
+            embedded(encoders, &wishes(source, args.clips), Choice::default())?
+        }
+    };
     // With `--untrained` that encoder is the first.
     let first = |mut of: Vec<Vec<Embedded>>| moments::moments(&of.swap_remove(0));
     let (asked, archive) = (first(asked)?, first(archive)?);
@@ -149,6 +159,28 @@ fn search(args: &Args, encoders: &Encoders, query: &str) -> Result<String, Stage
             aligned(&rows)
         }
     })
+}
+
+/// The embeddings that `embed` wrote to `file`, if they are by `encoder`.
+#[cfg(feature = "parquet")]
+fn indexed(file: &Path, encoder: &Embedder) -> Result<Vec<Embedded>, StageError> {
+    let archive = crate::eval::archive::read(file)?;
+    let (written, own) = (archive.encoder, encoder.fingerprint()?);
+    if written == own {
+        return Ok(archive.items);
+    }
+    let message = format!(
+        "`{}` was written by the encoder {written}, this one is {own}; embeddings of two encoders cannot be compared: \
+         write it again with `reelflow embed`",
+        file.display()
+    );
+    Err(StageError::refused("search", message))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn indexed(_: &Path, _: &Embedder) -> Result<Vec<Embedded>, StageError> {
+    let message = "this program was built without the feature `parquet`; give `--data`, or build it with the feature";
+    Err(StageError::unavailable("search", message))
 }
 
 /// `1:02.5`, minutes and seconds.

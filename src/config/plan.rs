@@ -50,6 +50,10 @@ pub struct RunSettings {
     /// Steps to run; a finite sampler may end earlier. 0: until the sampler ends.
     #[schemars(range(min = 0))]
     pub steps: u64,
+    /// Passes over the data to run, whatever ends first: these, `steps` or a finite sampler. 0: no limit. Of several
+    /// samplers the one with the fewest steps counts.
+    #[schemars(range(min = 0))]
+    pub epochs: u64,
     /// Worker threads of the dataflow; 0: one a core.
     #[schemars(range(min = 0, max = 1024))]
     pub workers: u32,
@@ -77,6 +81,7 @@ impl Default for RunSettings {
             out: None,
             seed: 0,
             steps: 0,
+            epochs: 0,
             workers: 0,
             ahead: 4,
             checkpoint_every: 0,

@@ -4,12 +4,14 @@
 //! | --- | --- |
 //! | [`clock`] | monotonic and wall time, for logs and rates only |
 //! | [`files`] | write-to-temporary, sync, rename; checksums; locks |
+//! | [`peers`] | sockets between the processes of a run, loopback only |
 //! | [`process`] | processor time and memory taken, for reports only |
 //! | [`threads`] | every thread that is not a timely worker |
 //! | [`signal`] | the wish to stop |
 
 pub mod clock;
 pub mod files;
+pub mod peers;
 pub mod process;
 pub mod signal;
 pub mod threads;

@@ -118,6 +118,8 @@ pub struct SinkEntry {
     pub views: ViewShapes,
     /// Slots of every step.
     pub batch_size: u32,
+    /// Clips of one pass over the data it comes from.
+    pub epoch_clips: Option<u64>,
 }
 
 /// A plan taken apart: sources first, so that they can be scanned before anything starts.
@@ -202,7 +204,7 @@ impl Parts {
         let root = Key::new(self.run.seed);
         let batch_sizes = batch_sizes(&self.nodes);
         let mut assembly =
-            Assembly { positions: HashMap::new(), shapes: HashMap::new(), sizes: HashMap::new() };
+            Assembly { positions: HashMap::new(), shapes: HashMap::new(), sizes: HashMap::new(), epochs: HashMap::new() };
         let (mut operators, mut sinks): (Vec<Operator>, Vec<SinkEntry>) = (Vec::new(), Vec::new());
         let mut steps = (self.run.steps > 0).then_some(self.run.steps);
         for (id, inputs, stage) in self.nodes {
@@ -219,10 +221,14 @@ impl Parts {
                     }
                     sampler.check(&catalogue).map_err(|error| StageError { stage: id.clone(), ..error })?;
                     let batch_size = batch_sizes.get(&id).copied().unwrap_or(1);
-                    if let Some(samples) = sampler.samples(&catalogue) {
+                    let samples = sampler.samples(&catalogue);
+                    let epoch = samples.unwrap_or(catalogue.segments.len() as u64);
+                    let passes = (self.run.epochs > 0).then(|| epoch.saturating_mul(self.run.epochs));
+                    if let Some(samples) = [samples, passes].into_iter().flatten().min() {
                         let end = samples.div_ceil(u64::from(batch_size));
                         steps = Some(steps.map_or(end, |steps| steps.min(end)));
                     }
+                    assembly.epochs.insert(id.clone(), epoch);
                     let views = sampler.views().into_iter().map(|(name, t)| (name, [0, t as usize, 0, 0]));
                     assembly.shapes.insert(id.clone(), views.collect());
                     OperatorKind::Sample(Arc::new(Sampling {
@@ -236,6 +242,7 @@ impl Parts {
                 Stage::Augment(augment) => {
                     let views = assembly.shapes_of(&from);
                     let shaped = views.into_iter().map(|(name, s)| (name, augment.shape(s[1] as u32)));
+                    assembly.pass_on(&from, &id);
                     assembly.shapes.insert(id.clone(), shaped.collect());
                     OperatorKind::Augment(augment)
                 }
@@ -251,7 +258,8 @@ impl Parts {
                 Stage::Sink(plan) => {
                     let views = assembly.shapes_of(&from);
                     let batch_size = assembly.sizes.get(&from).copied().unwrap_or(1);
-                    sinks.push(SinkEntry { id: id.clone(), plan, views, batch_size });
+                    let epoch_clips = assembly.epochs.get(&from).copied();
+                    sinks.push(SinkEntry { id: id.clone(), plan, views, batch_size, epoch_clips });
                     OperatorKind::Sink(sinks.len() as u32 - 1)
                 }
                 Stage::Source(_) | Stage::Bank(_) => unreachable!("taken out by `Parts::of`"),
@@ -270,6 +278,8 @@ struct Assembly {
     positions: HashMap<String, usize>,
     shapes: HashMap<String, ViewShapes>,
     sizes: HashMap<String, u32>,
+    /// Clips of one pass over the data.
+    epochs: HashMap<String, u64>,
 }
 
 impl Assembly {
@@ -281,6 +291,9 @@ impl Assembly {
         self.shapes.insert(to.to_owned(), self.shapes_of(from));
         if let Some(size) = self.sizes.get(from).copied() {
             self.sizes.insert(to.to_owned(), size);
+        }
+        if let Some(epoch) = self.epochs.get(from).copied() {
+            self.epochs.insert(to.to_owned(), epoch);
         }
     }
 }

@@ -272,6 +272,7 @@ impl Opening<'_> {
             key: Key::new(self.settings.seed).part(&entry.id),
             steps: self.steps,
             batch_size: entry.batch_size,
+            epoch_clips: entry.epoch_clips,
             views: entry.views,
             banks: self.banks.clone(),
             labels: Arc::clone(&self.labels),

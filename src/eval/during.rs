@@ -44,10 +44,12 @@ struct Names {
     knn_balanced: &'static str,
     probe: &'static str,
     probe_balanced: &'static str,
+    classifier: &'static str,
+    classifier_balanced: &'static str,
 }
 
 impl Names {
-    /// Lives as long as the program, as the names of all scalars do: four short words an `[[eval]]`.
+    /// Lives as long as the program, as the names of all scalars do: six short words an `[[eval]]`.
     fn of(source: &str) -> Self {
         let name = |what: &str| -> &'static str { format!("eval.{source}.{what}").leak() };
         Self {
@@ -55,6 +57,8 @@ impl Names {
             knn_balanced: name("knn_balanced"),
             probe: name("probe"),
             probe_balanced: name("probe_balanced"),
+            classifier: name("classifier"),
+            classifier_balanced: name("classifier_balanced"),
         }
     }
 }
@@ -92,6 +96,7 @@ impl During {
                 voting: Voting::Weighted { k: settings.k as usize, temperature: 0.07 },
                 probe: settings.probe,
                 ranks: vec![1],
+                outputs: recipe.classes.clone(),
                 ..EvalOptions::default()
             };
             let names = Names::of(&settings.source);
@@ -143,6 +148,10 @@ impl Watcher for During {
                 scalars.push((names.probe, probe.figures.accuracy));
                 scalars.push((names.probe_balanced, probe.figures.balanced_accuracy));
             }
+            if let Some(figures) = &report.classifier {
+                scalars.push((names.classifier, figures.accuracy));
+                scalars.push((names.classifier_balanced, figures.balanced_accuracy));
+            }
             eval.line = Some(line(&eval.settings.source, steps, &report));
         }
         Ok(scalars)
@@ -157,14 +166,16 @@ impl Watcher for During {
     }
 }
 
-/// `labelled after 200 steps: kNN 35.2 %, probe 44.1 % (guessing 6.2 %)`.
+/// `labelled after 200 steps: kNN 35.2 %, probe 44.1 %, classifier 51.0 % (guessing 6.2 %)`.
 fn line(source: &str, steps: u64, report: &Report) -> String {
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     let probe = report.probe.as_ref().map(|probe| format!(", probe {}", percent(probe.figures.accuracy)));
+    let own = report.classifier.as_ref().map(|it| format!(", classifier {}", percent(it.accuracy)));
     format!(
-        "{source} after {steps} steps: kNN {}{} (guessing {})",
+        "{source} after {steps} steps: kNN {}{}{} (guessing {})",
         percent(report.knn.accuracy),
         probe.unwrap_or_default(),
+        own.unwrap_or_default(),
         percent(report.majority)
     )
 }

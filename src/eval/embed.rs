@@ -145,11 +145,11 @@ fn consume(
 ) -> Result<(), StageError> {
     let Some(view) = batch.views.first() else { return Ok(()) };
     for (network, list) in networks.iter().zip(embeddings) {
-        let vectors = network.embed(view)?;
-        list.extend(batch.slots.iter().zip(vectors).filter_map(|(slot, vector)| {
+        let seen = network.look(view)?;
+        list.extend(batch.slots.iter().zip(seen).filter_map(|(slot, seen)| {
             let segment = Arc::clone(segments.get(&slot.segment)?);
             let span_secs = span_secs(&segment, slot.frames.first()?);
-            Some(Embedded { segment, span_secs, vector })
+            Some(Embedded { segment, span_secs, vector: seen.features, scores: seen.scores })
         }));
     }
     Ok(())

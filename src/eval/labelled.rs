@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use reelflow_api::error::StageError;
-use reelflow_api::item::Segment;
+use reelflow_api::item::{Segment, SegmentId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,8 @@ pub struct LabelledSet {
     pub protocol: Protocol,
     /// Names of the classes, sorted.
     pub classes: Vec<Arc<str>>,
+    /// Every segment.
+    pub ids: Vec<SegmentId>,
     /// Class of every segment, an index into [`Self::classes`].
     pub class: Vec<usize>,
     /// Group of every segment: two of the same number never find each other.
@@ -93,8 +95,9 @@ impl LabelledSet {
         }
         vectors.chunks_exact_mut(dim).for_each(unit_length);
         let left_out = total - segments.len();
+        let ids = segments.iter().map(|segment| segment.id).collect();
         let set =
-            Self { protocol, classes, class, group, dim, features, vectors, queries, gallery, left_out };
+            Self { protocol, classes, ids, class, group, dim, features, vectors, queries, gallery, left_out };
         set.check(&segments)?;
         Ok(set)
     }

@@ -5,10 +5,14 @@
 //!                        [labelled]       [labelled]           [neighbours] [knn]      [retrieval]
 //!                                                └─▶ linear classifier on frozen features
 //!                                                    [folds] [probe] [logistic]
+//! probabilities of clips ─▶ summed a segment ─▶ the class that fine-tuning gives it [classifier]
 //! ```
 //!
-//! Nothing of the encoder is trained here, so the figures say what the embeddings hold.
+//! Nothing is trained here but the linear classifier, so the figures say what the embeddings hold.
 
+#[cfg(feature = "parquet")]
+pub mod archive;
+pub mod classifier;
 #[cfg(feature = "torch")]
 pub mod during;
 #[cfg(feature = "torch")]
@@ -35,6 +39,7 @@ use reelflow_api::item::Segment;
 pub use figures::Figures;
 pub use knn::Voting;
 pub use labelled::Protocol;
+use report::Classified;
 pub use report::{Report, side_by_side};
 
 /// The embedding of one clip.
@@ -46,6 +51,8 @@ pub struct Embedded {
     pub span_secs: (f64, f64),
     /// The embedding; of one length for all.
     pub vector: Vec<f32>,
+    /// Probability of each output, if the encoder has a classifier.
+    pub scores: Option<Vec<f32>>,
 }
 
 /// What to measure.
@@ -61,12 +68,14 @@ pub struct EvalOptions {
     pub ranks: Vec<usize>,
     /// Whether a linear classifier is fitted as well.
     pub probe: bool,
+    /// Labels that the outputs of the encoder's own classifier stand for; empty if it has none.
+    pub outputs: Vec<String>,
 }
 
 impl Default for EvalOptions {
     fn default() -> Self {
         let ranks = vec![1, 5, 10, 20, 50];
-        Self { protocol: None, voting: Voting::DINO, centre: false, ranks, probe: true }
+        Self { protocol: None, voting: Voting::DINO, centre: false, ranks, probe: true, outputs: Vec::new() }
     }
 }
 
@@ -88,7 +97,11 @@ pub fn evaluate(items: &[Embedded], options: &EvalOptions) -> Result<Report, Sta
         })
         .collect();
     let probed = if options.probe { Some(probe::probe(&set)?) } else { None };
-    Ok(Report::new(&set, &found, probed, options))
+    let classified = match options.outputs.as_slice() {
+        [] => None,
+        outputs => classifier::classify(items, &set, outputs),
+    };
+    Ok(Report::new(&set, &found, Classified { probed, classified }, options))
 }
 
 #[cfg(test)]

@@ -70,6 +70,7 @@ mod tests {
         LabelledSet {
             protocol: Protocol::LeaveGroupOut,
             classes: vec!["a".into(), "b".into()],
+            ids: (0..segments as u64).map(reelflow_api::item::SegmentId).collect(),
             class: (0..segments).map(|index| index % 2).collect(),
             group: (0..segments).map(|index| index / 3).collect(),
             dim,

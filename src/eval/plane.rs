@@ -77,6 +77,7 @@ mod tests {
         LabelledSet {
             protocol: Protocol::LeaveOneOut,
             classes: vec!["a".into()],
+            ids: (0..count as u64).map(reelflow_api::item::SegmentId).collect(),
             class: vec![0; count],
             group: (0..count).collect(),
             dim,

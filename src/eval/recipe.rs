@@ -21,6 +21,8 @@ pub struct Recipe {
     normalize: Option<Table>,
     /// All sources, by id.
     sources: Table,
+    /// Labels that the classifier's outputs stand for; empty if it learnt something else.
+    pub classes: Vec<String>,
 }
 
 /// What the command line may add.
@@ -103,6 +105,7 @@ impl Recipe {
                 .iter()
                 .find(|step| step.get("op").and_then(Value::as_str) == Some("normalize"))
                 .map(|step| (*step).clone()),
+            classes: classes(sink),
             sources: pipeline.get("sources").and_then(Value::as_table).cloned().unwrap_or_default(),
         })
     }
@@ -177,6 +180,12 @@ fn kind(stage: &Table) -> &str {
     stage.get("type").and_then(Value::as_str).unwrap_or_default()
 }
 
+fn classes(sink: &Table) -> Vec<String> {
+    let pretext = sink.get("pretext").and_then(Value::as_table).filter(|it| kind(it) == "classify");
+    let names = pretext.and_then(|it| it.get("classes")?.as_array()).into_iter().flatten();
+    names.filter_map(|name| Some(name.as_str()?.to_owned())).collect()
+}
+
 fn input(stage: &Table) -> Option<&str> {
     stage.get("inputs")?.as_array()?.first()?.as_str()
 }
@@ -222,6 +231,14 @@ mod tests {
         let steps = table["operators"]["views"]["steps"].as_array().unwrap();
         assert_eq!(steps[0]["short"].as_integer(), Some(55));
         assert_eq!(steps[2]["mean"][0].as_float(), Some(0.5));
+    }
+
+    #[test]
+    fn a_classifier_is_known_by_its_classes() {
+        assert!(Recipe::of(TRAINING).unwrap().classes.is_empty());
+        let task = |name: &str| format!("{TRAINING}pretext = {{ type = \"{name}\", classes = [\"b\", \"a\"] }}");
+        assert_eq!(Recipe::of(&task("classify")).unwrap().classes, ["b", "a"]);
+        assert!(Recipe::of(&task("vtdl")).unwrap().classes.is_empty());
     }
 
     #[test]

@@ -32,12 +32,22 @@ pub struct Report {
     pub knn: Figures,
     /// How a linear classifier on frozen features did, if it was asked for.
     pub probe: Option<Probe>,
+    /// How the encoder's own classifier did, if it has one.
+    pub classifier: Option<Figures>,
     /// One in the number of classes.
     pub chance: f64,
     /// Accuracy of always answering the class most frequent among those that can be found.
     pub majority: f64,
     /// hit@k.
     pub hits: Vec<Hit>,
+}
+
+/// What classifiers beside the neighbours said.
+pub struct Classified {
+    /// The linear one on frozen features, if it was asked for.
+    pub probed: Option<Probed>,
+    /// The encoder's own, if it has one; as [`classify`](super::classifier::classify) gives it.
+    pub classified: Option<Vec<Option<usize>>>,
 }
 
 /// How a linear classifier on frozen features did.
@@ -62,12 +72,12 @@ pub struct Hit {
 }
 
 impl Report {
-    /// Figures from the neighbours `found` of each query, nearest first, and what the probe said.
+    /// Figures from the neighbours `found` of each query, nearest first, and what the classifiers said.
     #[must_use]
     pub fn new(
         set: &LabelledSet,
         found: &[Vec<Vote>],
-        probed: Option<Probed>,
+        Classified { probed, classified }: Classified,
         options: &EvalOptions,
     ) -> Self {
         let queries = set.queries.len();
@@ -91,6 +101,7 @@ impl Report {
                 figures: Figures::new(set, probed.classes.iter().map(|class| Some(*class))),
                 strengths: probed.strengths,
             }),
+            classifier: classified.map(|given| Figures::new(set, given)),
             chance: 1.0 / set.classes.len().max(1) as f64,
             hits: options.ranks.iter().map(hit).collect(),
         }
@@ -178,17 +189,33 @@ pub fn controls(columns: &[Column]) -> String {
     let hit = |report: &Report, of: &dyn Fn(&Hit) -> f64| {
         report.hits.first().map_or(String::new(), |it| percent(of(it)))
     };
-    let row = |name: String, knn: [String; 3], probe: Option<[String; 3]>, hit: String| {
-        [vec![name], knn.to_vec(), probe.into_iter().flatten().collect(), vec![hit]].concat()
+    let has_own = columns.iter().any(|column| column.report.classifier.is_some());
+    type Cells = [String; 3];
+    let row = |name: String, knn: Cells, probe: Option<Cells>, own: Option<Cells>, hit: String| {
+        let more = [probe, own].into_iter().flatten().flatten().collect();
+        [vec![name], knn.to_vec(), more, vec![hit]].concat()
     };
     let hit_name = first.hits.first().map_or(String::new(), |hit| format!("hit@{}", hit.k));
     let mut rows = vec![
-        row(String::new(), head("kNN"), has_probe.then(|| head("probe")), hit_name),
-        row("guessing".to_owned(), guess.clone(), has_probe.then_some(guess), hit(first, &|it| it.chance)),
+        row(
+            String::new(),
+            head("kNN"),
+            has_probe.then(|| head("probe")),
+            has_own.then(|| head("classifier")),
+            hit_name,
+        ),
+        row(
+            "guessing".to_owned(),
+            guess.clone(),
+            has_probe.then(|| guess.clone()),
+            has_own.then_some(guess),
+            hit(first, &|it| it.chance),
+        ),
     ];
     rows.extend(columns.iter().map(|Column { encoder, order, report }| {
         let probe = report.probe.as_ref().map(|probe| cells(&probe.figures));
-        row(format!("{encoder}, {order}"), cells(&report.knn), probe, hit(report, &|it| it.share))
+        let own = has_own.then(|| report.classifier.as_ref().map_or_else(Default::default, cells));
+        row(format!("{encoder}, {order}"), cells(&report.knn), probe, own, hit(report, &|it| it.share))
     }));
     format!("{}\n\n{}", first.heading(), aligned(&rows))
 }
@@ -203,6 +230,11 @@ pub fn side_by_side(columns: &[Column]) -> String {
     if first.probe.is_some() {
         table.classifier(["probe accuracy", "probe balanced"], first, &|report| {
             report.probe.as_ref().map(|probe| &probe.figures)
+        });
+    }
+    if columns.iter().any(|column| column.report.classifier.is_some()) {
+        table.classifier(["classifier top-1", "classifier mean class"], first, &|report| {
+            report.classifier.as_ref()
         });
     }
     for (index, hit) in first.hits.iter().enumerate() {

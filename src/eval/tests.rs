@@ -7,7 +7,7 @@ use super::*;
 
 /// Segments from text, one a word: `label/group/split:x,y`; a part may be left out. Clips of one segment
 /// are joined by `|`.
-fn items(text: &str) -> Vec<Embedded> {
+pub(crate) fn items(text: &str) -> Vec<Embedded> {
     let words = text.split_whitespace().enumerate();
     words
         .flat_map(|(number, word)| {
@@ -20,6 +20,7 @@ fn items(text: &str) -> Vec<Embedded> {
                 segment: Arc::clone(&segment),
                 span_secs: (0.0, 1.0),
                 vector: vector.split(',').map(|value| value.parse().unwrap()).collect(),
+                scores: None,
             });
             clips.collect::<Vec<_>>()
         })
@@ -110,7 +111,7 @@ fn identical_gallery_and_queries_hit_at_once() {
             vectors.iter().enumerate().map(move |(index, vector)| {
                 let label = Some(format!("c{}", index % 8).into());
                 let segment = segment((side * 40 + index) as u64, label, None, Some((*split).into()));
-                Embedded { segment, span_secs: (0.0, 1.0), vector: vector.clone() }
+                Embedded { segment, span_secs: (0.0, 1.0), vector: vector.clone(), scores: None }
             })
         })
         .collect();
@@ -132,7 +133,7 @@ fn random_features_reach_chance_and_hits_never_fall() {
         .enumerate()
         .map(|(index, vector)| {
             let label = Some(format!("c{}", index % 4).into());
-            Embedded { segment: segment(index as u64, label, None, None), span_secs: (0.0, 1.0), vector }
+            Embedded { segment: segment(index as u64, label, None, None), span_secs: (0.0, 1.0), vector, scores: None }
         })
         .collect();
     let report = evaluate(&items, &EvalOptions::default()).unwrap();
@@ -208,6 +209,7 @@ fn noisy(count: usize, split: &dyn Fn(usize) -> Option<&'static str>) -> Vec<Emb
             segment: segment(index as u64, label, group, split(index).map(Arc::from)),
             span_secs: (0.0, 1.0),
             vector,
+            scores: None,
         }
     };
     (0..count).map(item).collect()
@@ -240,6 +242,7 @@ fn the_probe_never_learns_from_the_group_it_is_tried_on() {
                 segment: segment(index as u64, label, Some(format!("g{group}").into()), None),
                 span_secs: (0.0, 1.0),
                 vector,
+                scores: None,
             }
         })
         .collect();

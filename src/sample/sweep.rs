@@ -9,7 +9,7 @@ use reelflow_api::stage::{Place, Sampler, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::window::{self, Pace};
+use super::window::{Pace, WindowSettings};
 
 /// How `sweep` describes itself.
 pub const SPEC: Spec = Spec {
@@ -31,17 +31,8 @@ struct SweepSettings {
     #[serde(default = "clips")]
     #[schemars(range(min = 1, max = 10000))]
     clips: u32,
-    /// Frames of each window.
-    #[serde(default = "frames")]
-    #[schemars(range(min = 1, max = 4096))]
-    frames: u32,
-    /// Frames from one picked frame to the next; 4 if `stride_ms` is not given either.
-    #[serde(default)]
-    stride: Option<u32>,
-    /// Milliseconds of presentation time from one picked frame to the next (the nearest frame is taken),
-    /// instead of `stride`.
-    #[serde(default)]
-    stride_ms: Option<f64>,
+    #[serde(flatten)]
+    window: WindowSettings,
     /// `forward`; or a control that takes the motion away: `middle_frame` repeats the window's middle
     /// frame, `shuffled` puts the frames in a random order.
     #[serde(default)]
@@ -65,23 +56,19 @@ fn clips() -> u32 {
     10
 }
 
-fn frames() -> u32 {
-    16
-}
-
 fn frames_min() -> u32 {
     1
 }
 
 impl Settings for SweepSettings {
     fn check(&self) -> Vec<Invalid> {
-        window::check(self.stride, self.stride_ms)
+        self.window.check()
     }
 }
 
 impl Sampler for SweepSettings {
     fn views(&self) -> Vec<(Arc<str>, u32)> {
-        vec![(Arc::from("clip"), self.frames)]
+        vec![(Arc::from("clip"), self.window.frames)]
     }
 
     fn frames_min(&self) -> u32 {
@@ -115,8 +102,8 @@ impl Sampler for SweepSettings {
 impl SweepSettings {
     /// Frame numbers of window `clip` of a segment with these frame times.
     fn window(&self, times: &[u64], clip: u32, key: Key) -> Vec<u32> {
-        let pace = Pace::new(self.stride, self.stride_ms);
-        let mut frames = pace.window(times, self.start(pace, times, clip), self.frames);
+        let pace = self.window.pace();
+        let mut frames = pace.window(times, self.start(pace, times, clip), self.window.frames);
         match self.order {
             Order::Forward => {}
             Order::MiddleFrame => frames = vec![frames[frames.len() / 2]; frames.len()],
@@ -128,7 +115,7 @@ impl SweepSettings {
     /// Start of window `clip`: centres evenly spaced between `L/2` and `n - L/2` (METHODS 8) are starts
     /// evenly spaced between 0 and the last start from which the whole window fits.
     fn start(&self, pace: Pace, times: &[u64], clip: u32) -> u32 {
-        let last = u64::from(pace.starts(times, self.frames) - 1);
+        let last = u64::from(pace.starts(times, self.window.frames) - 1);
         match u64::from(self.clips) {
             1 => (last / 2) as u32,
             // Rounded to the nearest frame.

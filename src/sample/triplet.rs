@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::order::segment_at;
-use super::window::{self, Pace};
+use super::window::{Pace, WindowSettings};
 
 /// How `triplet` describes itself.
 pub const SPEC: Spec = Spec {
@@ -30,17 +30,8 @@ pub const SPEC: Spec = Spec {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 struct TripletSettings {
-    /// Frames of each window.
-    #[serde(default = "frames")]
-    #[schemars(range(min = 1, max = 4096))]
-    frames: u32,
-    /// Frames from one picked frame to the next; 4 if `stride_ms` is not given either.
-    #[serde(default)]
-    stride: Option<u32>,
-    /// Milliseconds of presentation time from one picked frame to the next (the nearest frame is taken),
-    /// instead of `stride`: the same speed at any frame rate.
-    #[serde(default)]
-    stride_ms: Option<f64>,
+    #[serde(flatten)]
+    window: WindowSettings,
     /// Where windows may start: `vtdl` leaves 32 strides after the start where the segment is long
     /// enough, as the released code does; `fit` leaves just the window.
     #[serde(default)]
@@ -72,10 +63,6 @@ enum Negative {
     Disjoint,
 }
 
-fn frames() -> u32 {
-    16
-}
-
 fn frames_min() -> u32 {
     6
 }
@@ -85,13 +72,13 @@ const VTDL_STRIDES: u32 = 32;
 
 impl Settings for TripletSettings {
     fn check(&self) -> Vec<Invalid> {
-        window::check(self.stride, self.stride_ms)
+        self.window.check()
     }
 }
 
 impl Sampler for TripletSettings {
     fn views(&self) -> Vec<(Arc<str>, u32)> {
-        ["anchor", "positive", "negative"].map(|name| (Arc::from(name), self.frames)).to_vec()
+        ["anchor", "positive", "negative"].map(|name| (Arc::from(name), self.window.frames)).to_vec()
     }
 
     fn frames_min(&self) -> u32 {
@@ -125,20 +112,20 @@ impl Sampler for TripletSettings {
 impl TripletSettings {
     /// Frame numbers of anchor and negative in a segment with these frame times.
     fn windows(&self, times: &[u64], rng: &mut Rng) -> (Vec<u32>, Vec<u32>) {
-        let pace = Pace::new(self.stride, self.stride_ms);
+        let pace = self.window.pace();
         if self.negative == Negative::Disjoint
-            && let Some(pair) = disjoint(pace, times, self.frames, rng)
+            && let Some(pair) = disjoint(pace, times, self.window.frames, rng)
         {
             return pair;
         }
         let strides = match self.rule {
             Rule::Vtdl => VTDL_STRIDES,
-            Rule::Fit => self.frames,
+            Rule::Fit => self.window.frames,
         };
         let starts = u64::from(pace.starts(times, strides));
         let (anchor, negative) = (rng.below(starts) as u32, rng.below(starts) as u32);
         let negative = apart(times.len() as u32, anchor, negative);
-        (pace.window(times, anchor, self.frames), pace.window(times, negative, self.frames))
+        (pace.window(times, anchor, self.window.frames), pace.window(times, negative, self.window.frames))
     }
 }
 

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::order::segment_at;
-use super::window::{self, Pace};
+use super::window::WindowSettings;
 
 /// How `uniform` describes itself.
 pub const SPEC: Spec = Spec {
@@ -27,17 +27,8 @@ pub const SPEC: Spec = Spec {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 struct UniformSettings {
-    /// Frames of the window.
-    #[serde(default = "frames")]
-    #[schemars(range(min = 1, max = 4096))]
-    frames: u32,
-    /// Frames from one picked frame to the next; 4 if `stride_ms` is not given either.
-    #[serde(default)]
-    stride: Option<u32>,
-    /// Milliseconds of presentation time from one picked frame to the next (the nearest frame is taken),
-    /// instead of `stride`.
-    #[serde(default)]
-    stride_ms: Option<f64>,
+    #[serde(flatten)]
+    window: WindowSettings,
     /// Strides to leave after the start where the segment is long enough; `frames` if not given. A shorter
     /// segment starts at its first frame and goes on from there when it ends.
     #[serde(default)]
@@ -48,23 +39,19 @@ struct UniformSettings {
     frames_min: u32,
 }
 
-fn frames() -> u32 {
-    16
-}
-
 fn frames_min() -> u32 {
     1
 }
 
 impl Settings for UniformSettings {
     fn check(&self) -> Vec<Invalid> {
-        window::check(self.stride, self.stride_ms)
+        self.window.check()
     }
 }
 
 impl Sampler for UniformSettings {
     fn views(&self) -> Vec<(Arc<str>, u32)> {
-        vec![(Arc::from("clip"), self.frames)]
+        vec![(Arc::from("clip"), self.window.frames)]
     }
 
     fn frames_min(&self) -> u32 {
@@ -83,10 +70,10 @@ impl Sampler for UniformSettings {
             .number(place.slot.into())
             .number(place.attempt.into())
             .rng();
-        let pace = Pace::new(self.stride, self.stride_ms);
-        let starts = pace.starts(segment.times(), self.span.unwrap_or(self.frames));
+        let pace = self.window.pace();
+        let starts = pace.starts(segment.times(), self.span.unwrap_or(self.window.frames));
         let start = rng.below(starts.into()) as u32;
-        let frames = pace.window(segment.times(), start, self.frames);
+        let frames = pace.window(segment.times(), start, self.window.frames);
         Some(SamplePlan {
             step: place.step,
             slot: place.slot,

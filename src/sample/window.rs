@@ -4,9 +4,47 @@
 //! compare with their lists.
 
 use reelflow_api::spec::Invalid;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Frames from one picked frame to the next when neither `stride` nor `stride_ms` is given (VTDL).
 pub const STRIDE: u32 = 4;
+
+/// What every sampler that cuts windows by itself is told. Flattened into its settings: each number needs a range here,
+/// as what only serde finds wrong in a flattened table has lost its place.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+pub struct WindowSettings {
+    /// Frames of each window.
+    #[serde(default = "frames")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub frames: u32,
+    /// Frames from one picked frame to the next; 4 if `stride_ms` is not given either.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 4_294_967_295_u32))]
+    stride: Option<u32>,
+    /// Milliseconds of presentation time from one picked frame to the next (the nearest frame is taken),
+    /// instead of `stride`: the same speed at any frame rate.
+    #[serde(default)]
+    stride_ms: Option<f64>,
+}
+
+fn frames() -> u32 {
+    16
+}
+
+impl WindowSettings {
+    /// How far one picked frame is from the next.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        Pace::new(self.stride, self.stride_ms)
+    }
+
+    /// What is wrong with the settings.
+    #[must_use]
+    pub fn check(&self) -> Vec<Invalid> {
+        check(self.stride, self.stride_ms)
+    }
+}
 
 /// How far one picked frame is from the next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

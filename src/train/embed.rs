@@ -3,7 +3,9 @@
 use reelflow_api::error::StageError;
 use reelflow_api::item::View;
 use reelflow_api::pixels::Dtype;
+use reelflow_api::pretext::Head;
 use reelflow_api::stage::Parts;
+use reelflow_classify::HEAD;
 use tch::{Device, Kind, Tensor};
 
 use super::network::Network;
@@ -18,6 +20,16 @@ pub struct Embedder {
     network: Network,
     device: Device,
     about: About,
+    /// Whether the network has the head of a classifier.
+    classifies: bool,
+}
+
+/// What an encoder makes of one clip.
+pub struct Seen {
+    /// Pooled features.
+    pub features: Vec<f32>,
+    /// Probability of each output of its classifier, if it has learnt one.
+    pub scores: Option<Vec<f32>>,
 }
 
 /// The encoder of a checkpoint, from the parts that the `train` sink saved.
@@ -33,7 +45,12 @@ pub fn embedder(parts: &Parts, threads: usize, device: &str, trained: bool) -> R
     let about: About = sealed::open(MANIFEST, FORMAT, parts)?;
     let device = device::find("eval", device)?;
     tch::set_num_threads(threads.max(1) as i32);
-    let network = Network::new(&about.architecture, &[], about.first_weights, device);
+    let of = |(name, dim, hidden, unit): &(String, i64, Option<i64>, bool)| {
+        let head = Head { name: HEAD, dim: *dim, hidden: *hidden, unit: *unit, dropout: 0.0 };
+        (name == HEAD && trained).then_some(head)
+    };
+    let heads: Vec<Head> = about.heads.iter().filter_map(of).collect();
+    let network = Network::new(&about.architecture, &heads, about.first_weights, device);
     if trained {
         let bytes =
             parts.get(QUERY).ok_or_else(|| StageError::storage(QUERY, "is missing from the checkpoint"))?;
@@ -42,7 +59,7 @@ pub fn embedder(parts: &Parts, threads: usize, device: &str, trained: bool) -> R
         pretrained::load_again(&network.store, source)?;
     }
     network.store.freeze();
-    Ok(Embedder { network, device, about })
+    Ok(Embedder { network, device, about, classifies: !heads.is_empty() })
 }
 
 impl Embedder {
@@ -50,6 +67,14 @@ impl Embedder {
     #[must_use]
     pub fn features(&self) -> usize {
         self.about.architecture.features() as usize
+    }
+
+    /// A name of its weights: the same weights have the same, others another.
+    ///
+    /// # Errors
+    /// If the device cannot be read.
+    pub fn fingerprint(&self) -> Result<String, StageError> {
+        Ok(sealed::checksum(&sealed::to_safetensors("encoder", &self.network.store.blocks()?)?))
     }
 
     /// Steps the checkpoint's run had made.
@@ -64,21 +89,34 @@ impl Embedder {
         self.about.clip_shape
     }
 
-    /// Pooled features of every clip of `view`, `[B][features]`. They do not depend on how clips are
-    /// grouped into batches, up to rounding.
+    /// What it makes of every clip of `view`, `[B]`. It does not depend on how clips are grouped into batches, up
+    /// to rounding.
     ///
     /// # Errors
     /// If the view's values do not fit its shape, or the device gives up (out of memory).
-    pub fn embed(&self, view: &View) -> Result<Vec<Vec<f32>>, StageError> {
+    pub fn look(&self, view: &View) -> Result<Vec<Seen>, StageError> {
         let clips = to_tensor(view, self.device)?;
-        let features = guarded("eval", || {
-            tch::no_grad(|| self.network.features(&clips, false)).to_device(Device::Cpu).contiguous()
+        let (features, scores) = guarded("eval", || {
+            tch::no_grad(|| {
+                let features = self.network.features(&clips, false);
+                let scores =
+                    self.classifies.then(|| self.network.head(HEAD, &features, None).softmax(-1, Kind::Float));
+                (features, scores)
+            })
         })?;
-        let width = self.features();
-        let mut values = vec![0f32; features.numel()];
-        features.copy_data(&mut values, features.numel());
-        Ok(values.chunks_exact(width).map(<[f32]>::to_vec).collect())
+        let mut scores = scores.map(|scores| rows(&scores).into_iter());
+        let seen = |features| Seen { features, scores: scores.as_mut().and_then(Iterator::next) };
+        Ok(rows(&features).into_iter().map(seen).collect())
     }
+}
+
+/// The rows of an f32 matrix.
+fn rows(matrix: &Tensor) -> Vec<Vec<f32>> {
+    let width = matrix.size()[1].max(1) as usize;
+    let matrix = matrix.to_device(Device::Cpu).contiguous();
+    let mut values = vec![0f32; matrix.numel()];
+    matrix.copy_data(&mut values, matrix.numel());
+    values.chunks_exact(width).map(<[f32]>::to_vec).collect()
 }
 
 /// The clips of a view as `[B, C, T, H, W]`, f32, on `device`, normalised there if the view leaves it to us.

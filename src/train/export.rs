@@ -9,6 +9,9 @@ use super::sink::Trainer;
 use crate::bank::sealed::{self, Blocks};
 use crate::edge::files;
 
+/// Name of the file with the weights.
+pub const ENCODER: &str = "encoder.safetensors";
+
 /// Writes `encoder.safetensors` and `encoder.json` into `folder` and returns the path of the first. Each
 /// appears whole or not at all.
 ///
@@ -27,9 +30,9 @@ pub(super) fn write(folder: &Path, trainer: &Trainer) -> Result<PathBuf, StageEr
         "clip_layout": "C, T, H, W",
         "steps": trainer.next_step,
     });
-    let weights = folder.join("encoder.safetensors");
+    let weights = folder.join(ENCODER);
     files::make_dir(folder)?;
-    files::write_atomic(&weights, &sealed::to_safetensors("encoder.safetensors", &blocks)?)?;
+    files::write_atomic(&weights, &sealed::to_safetensors(ENCODER, &blocks)?)?;
     files::write_atomic(&folder.join("encoder.json"), format!("{about:#}\n").as_bytes())?;
     Ok(weights)
 }

@@ -18,6 +18,8 @@ mod memory;
 pub mod network;
 pub mod optimizer;
 pub mod pretrained;
+#[cfg(test)]
+mod published_tests;
 pub mod schedule;
 pub mod settings;
 pub mod sink;

@@ -15,6 +15,9 @@ pub struct Network {
     /// Kind in which the encoder's convolutions are computed: f32, or bf16. Weights, statistics, heads and
     /// embeddings are f32 in either case.
     pub compute: Kind,
+    /// Whether the encoder stays as it is: no gradient reaches it, and its batch norm goes by the running
+    /// statistics, in training too.
+    pub frozen: bool,
     encoder: Encoder,
     heads: Vec<HeadNet>,
 }
@@ -27,6 +30,7 @@ struct HeadNet {
     hidden: Option<Linear>,
     last: Linear,
     unit: bool,
+    dropout: f64,
 }
 
 impl Network {
@@ -52,31 +56,53 @@ impl Network {
                     head.hidden.map(|width| Linear::new(&mut make, &format!("{name}.0"), features, width));
                 let (place, input) = head.hidden.map_or((0, features), |width| (2, width));
                 let last = Linear::new(&mut make, &format!("{name}.{place}"), input, head.dim);
-                HeadNet { name: head.name, hidden, last, unit: head.unit }
+                HeadNet { name: head.name, hidden, last, unit: head.unit, dropout: head.dropout }
             })
             .collect();
-        Self { store, compute: Kind::Float, encoder, heads }
+        Self { store, compute: Kind::Float, frozen: false, encoder, heads }
     }
 
     /// `[B, 3, T, H, W]` f32 to `[B, features]`.
     pub fn features(&self, clips: &Tensor, train: bool) -> Tensor {
-        self.encoder.forward(clips, self.compute, train)
+        match self.frozen {
+            true => tch::no_grad(|| self.encoder.forward(clips, self.compute, false)),
+            false => self.encoder.forward(clips, self.compute, train),
+        }
     }
 
-    /// `[B, 3, T, H, W]` f32 to `[B, dim]` of the head called `name`.
+    /// `[B, 3, T, H, W]` f32 to `[B, dim]` of the head called `name`, without dropout.
+    ///
+    /// # Panics
+    /// As [`Network::head`].
+    pub fn embed(&self, name: &str, clips: &Tensor, train: bool) -> Tensor {
+        self.head(name, &self.features(clips, train), None)
+    }
+
+    /// `[B, features]` to `[B, dim]` of the head called `name`; `chance` draws what is dropped.
     ///
     /// # Panics
     /// If there is no such head; a task names only heads that it asked for.
-    pub fn embed(&self, name: &str, clips: &Tensor, train: bool) -> Tensor {
+    pub fn head(&self, name: &str, features: &Tensor, chance: Option<Key>) -> Tensor {
         let head = self.heads.iter().find(|head| head.name == name);
         let head = head.unwrap_or_else(|| panic!("the pretext uses head `{name}` without asking for it"));
-        let mut x = self.features(clips, train);
+        let mut x = features.shallow_clone();
         if let Some(hidden) = &head.hidden {
             x = hidden.forward(&x).relu();
+        }
+        if let Some(chance) = chance.filter(|_| head.dropout > 0.0) {
+            x = dropped(&x, head.dropout, chance);
         }
         let x = head.last.forward(&x);
         if head.unit { unit_rows(&x) } else { x }
     }
+}
+
+/// `x` with a `share` of its values set to 0 and the others scaled by `1 / (1 - share)`. Drawn here because the
+/// state of libtorch's generator is in no checkpoint.
+fn dropped(x: &Tensor, share: f64, chance: Key) -> Tensor {
+    let (mut rng, kept) = (chance.rng(), (1.0 / (1.0 - share)) as f32);
+    let mask: Vec<f32> = (0..x.numel()).map(|_| if rng.chance(share) { 0.0 } else { kept }).collect();
+    x * Tensor::from_slice(&mask).reshape(x.size()).to_device(x.device())
 }
 
 /// The two networks of one step.
@@ -87,6 +113,8 @@ pub struct Pair<'a> {
     pub key: &'a Network,
     /// Chance of this step.
     pub chance: Key,
+    /// How many times the query network was used in this step.
+    pub queries: u64,
     /// How many times the key network was used in this step.
     pub calls: u64,
     /// Parts of a batch of keys that have batch statistics of their own; divides the batch.
@@ -95,7 +123,9 @@ pub struct Pair<'a> {
 
 impl Nets for Pair<'_> {
     fn query(&mut self, head: &str, clips: &Tensor) -> Tensor {
-        self.query.embed(head, clips, true)
+        let chance = self.chance.part("dropout").number(self.queries);
+        self.queries += 1;
+        self.query.head(head, &self.query.features(clips, true), Some(chance))
     }
 
     /// ShuffleBN (He et al. 2020, "Momentum Contrast", section 3.3): the clips in a random order, cut into
@@ -150,7 +180,7 @@ mod tests {
     }
 
     fn head() -> Head {
-        Head { name: "embedding", dim: 6, hidden: Some(10), unit: true }
+        Head { name: "embedding", dim: 6, hidden: Some(10), unit: true, dropout: 0.0 }
     }
 
     fn network(seed: u64) -> Network {
@@ -229,7 +259,7 @@ mod tests {
         let (query, key) = (network(1), network(1));
         let clips = clips(3);
         let straight = query.embed("embedding", &clips, true);
-        let mut pair = Pair { query: &query, key: &key, chance: Key::new(4), calls: 0, bn_groups: 1 };
+        let mut pair = Pair { query: &query, key: &key, chance: Key::new(4), queries: 0, calls: 0, bn_groups: 1 };
         let shuffled = pair.key("embedding", &clips);
         assert!(!shuffled.requires_grad());
         assert!(distance(&straight, &shuffled) < 1e-5);
@@ -242,7 +272,7 @@ mod tests {
         let clips = clips(3).narrow(0, 0, 4);
         let keys = |bn_groups| {
             let (query, key) = (network(1), network(1));
-            Pair { query: &query, key: &key, chance: Key::new(4), calls: 0, bn_groups }
+            Pair { query: &query, key: &key, chance: Key::new(4), queries: 0, calls: 0, bn_groups }
                 .key("embedding", &clips)
         };
         let (whole, halves) = (keys(1), keys(2));
@@ -259,10 +289,48 @@ mod tests {
         // The running statistics move once a part.
         let (query, key) = (network(1), network(1));
         drop(
-            Pair { query: &query, key: &key, chance: Key::new(4), calls: 0, bn_groups: 2 }
+            Pair { query: &query, key: &key, chance: Key::new(4), queries: 0, calls: 0, bn_groups: 2 }
                 .key("embedding", &clips),
         );
         assert_eq!(batches(&key), 2);
+    }
+
+    #[test]
+    fn a_share_of_the_features_is_dropped_and_the_mean_stays() {
+        let x = Tensor::ones([100, 200], (Kind::Float, Device::Cpu));
+        let half = dropped(&x, 0.5, Key::new(1));
+        let values = Vec::<f32>::try_from(half.flatten(0, -1)).unwrap();
+        assert!(values.iter().all(|&value| value == 0.0 || value == 2.0));
+        // Four standard deviations of the mean of 20,000 draws.
+        assert!((values.iter().sum::<f32>() / 20_000.0 - 1.0).abs() < 0.03);
+        assert_eq!(dropped(&x, 0.5, Key::new(1)), half);
+        assert_ne!(dropped(&x, 0.5, Key::new(2)), half);
+        // Only a training step drops: the task's query, not what evaluates.
+        let head = Head { dropout: 0.9, ..head() };
+        let network =
+            Network::new(&small(false, Init::Torchvision), &[head], Key::new(1), Device::Cpu);
+        let features = network.features(&clips(1), false);
+        let whole = network.head("embedding", &features, None);
+        assert!(distance(&whole, &network.head("embedding", &features, Some(Key::new(1)))) > 1e-3);
+        let (query, key) = (&network, &network);
+        let mut pair = Pair { query, key, chance: Key::new(4), queries: 0, calls: 0, bn_groups: 1 };
+        let (first, second) = (pair.query("embedding", &clips(1)), pair.query("embedding", &clips(1)));
+        assert!(distance(&first, &second) > 1e-3, "each pass has a draw of its own");
+    }
+
+    #[test]
+    fn a_frozen_encoder_has_no_gradient_and_keeps_its_statistics() {
+        let mut network = network(1);
+        let before = network.store.blocks().unwrap();
+        let used = network.embed("embedding", &clips(1), false);
+        network.frozen = true;
+        let trained = network.embed("embedding", &clips(1), true);
+        assert!(distance(&used, &trained) == 0.0, "it goes by its running statistics");
+        assert!(network.store.blocks().unwrap() == before, "and they stay");
+        trained.sum(Kind::Float).backward();
+        for entry in network.store.weights() {
+            assert_eq!(entry.tensor.grad().defined(), entry.name.starts_with(HEADS), "{}", entry.name);
+        }
     }
 
     fn batches(network: &Network) -> i64 {

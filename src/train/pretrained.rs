@@ -6,7 +6,9 @@ use reelflow_api::error::StageError;
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 
+use super::export::ENCODER;
 use super::network::HEADS;
+use super::sink::QUERY;
 use super::store::{Store, from_block};
 use crate::bank::sealed::{self, Blocks};
 use crate::edge::files;
@@ -27,7 +29,34 @@ const NOT_ENCODER: [&str; 8] = ["fc.", "fc6.", "fc7.", "fc8.", "linear.", "logit
 /// Names of a kind that a message lists at most.
 const LISTED_MAX: usize = 5;
 
-/// Loads the encoder's tensors of `store` from the safetensors file at `path`. Heads keep what they have, and a
+/// The file that `weights` means: `path` itself; in the folder of a run its exported encoder, in that of a
+/// checkpoint the trained network of its one `train` sink.
+///
+/// # Errors
+/// If there is none, or a checkpoint has several.
+pub fn locate(path: &Path) -> Result<PathBuf, String> {
+    if path.is_file() {
+        return Ok(path.to_owned());
+    }
+    let place = path.display();
+    if !path.is_dir() {
+        return Err(format!("there is no file `{place}`"));
+    }
+    let exported = [path.join(ENCODER), path.join("exported").join(ENCODER)];
+    if let Some(file) = exported.into_iter().find(|file| file.is_file()) {
+        return Ok(file);
+    }
+    let folders = files::list_dir(path).map_err(|error| error.message)?;
+    let networks: Vec<PathBuf> =
+        folders.iter().map(|folder| folder.join(QUERY)).filter(|file| file.is_file()).collect();
+    match networks.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(format!("`{place}` holds neither `exported/{ENCODER}` of a run nor `{QUERY}` of a checkpoint")),
+        [one, ..] => Err(format!("`{place}` holds {} networks; name one, as `{}`", networks.len(), one.display())),
+    }
+}
+
+/// Loads the encoder's tensors of `store` from what [`locate`] finds at `path`. Heads keep what they have, and a
 /// classifier in the file is left out. Counters of batches may be missing, as in weights older than PyTorch
 /// 0.4.1.
 ///
@@ -35,11 +64,12 @@ const LISTED_MAX: usize = 5;
 /// If the file cannot be read or is no safetensors; refused, with all names, if tensors are missing,
 /// unexpected, or of another shape or type than f32. Nothing was changed then.
 pub fn load(store: &Store, path: &Path) -> Result<Source, StageError> {
-    let bytes = files::read(path)?;
+    let path = locate(path).map_err(|message| StageError::refused("encoder.weights", message))?;
+    let bytes = files::read(&path)?;
     let name = path.display().to_string();
     let mut blocks = sealed::from_safetensors(&name, &bytes)?;
     blocks.retain(|name, _| !NOT_ENCODER.iter().any(|beginning| name.starts_with(beginning)));
-    let source = Source { path: path.to_owned(), checksum: sealed::checksum(&bytes) };
+    let source = Source { path, checksum: sealed::checksum(&bytes) };
     let wrong = differences(store, &blocks);
     if !wrong.is_empty() {
         let message = format!("these are not this encoder's weights: {}", wrong.join("; "));
@@ -114,7 +144,7 @@ mod tests {
 
     fn network(seed: u64) -> Network {
         let settings: EncoderSettings = toml::from_str("name = \"r3d\"\nwidth = 2").unwrap();
-        let head = Head { name: "embedding", dim: 4, hidden: None, unit: true };
+        let head = Head { name: "embedding", dim: 4, hidden: None, unit: true, dropout: 0.0 };
         Network::new(&settings.architecture(), &[head], Key::new(seed), Device::Cpu)
     }
 
@@ -172,6 +202,30 @@ mod tests {
         assert!(!changed);
         let (refused, _) = loaded(Blocks::clear);
         assert!(refused.unwrap().contains(" more"));
+    }
+
+    #[test]
+    fn a_folder_means_its_exported_encoder_or_its_one_network() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |place: &str| {
+            let path = dir.path().join(place);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let blocks = network(1).store.blocks().unwrap();
+            std::fs::write(&path, sealed::to_safetensors("", &blocks).unwrap()).unwrap();
+            path
+        };
+        let refused = |place: &str| locate(&dir.path().join(place)).unwrap_err();
+        assert!(refused("gone").starts_with("there is no file"));
+        let network = put("step=00000004/train/query.safetensors");
+        assert!(refused("").contains("neither"));
+        assert_eq!(locate(&dir.path().join("step=00000004")), Ok(network.clone()));
+        // The head in it is left out, as in a file.
+        load(&self::network(2).store, &dir.path().join("step=00000004")).unwrap();
+        let exported = put("exported/encoder.safetensors");
+        assert_eq!(locate(dir.path()), Ok(exported.clone()));
+        assert_eq!(locate(&dir.path().join("exported")), Ok(exported));
+        put("step=00000004/other/query.safetensors");
+        assert!(refused("step=00000004").contains("holds 2 networks; name one"));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::memory::Memory;
 use super::network::{Network, Pair};
 use super::optimizer::Optimizer;
 use super::pretrained::{self, Source};
-use super::schedule::ScheduleKind;
+use super::schedule::{Moment, ScheduleKind};
 use super::settings::{MomentumSchedule, Precision, TrainSettings};
 use super::{device, export};
 use crate::bank::sealed;
@@ -83,6 +83,8 @@ pub struct Trainer {
     device: Device,
     chance: Key,
     steps: Option<u64>,
+    batch_size: u32,
+    epoch_clips: Option<u64>,
     export_dir: PathBuf,
 }
 
@@ -145,6 +147,7 @@ impl Trainer {
         key.store.copy_from(&query.store);
         key.store.freeze();
         for network in [&mut query, &mut key] {
+            network.frozen = settings.encoder.frozen;
             network.compute = match settings.precision {
                 Precision::F32 => Kind::Float,
                 Precision::Bf16 => Kind::BFloat16,
@@ -169,6 +172,8 @@ impl Trainer {
             device,
             chance: context.key.part("step"),
             steps: context.steps,
+            batch_size: context.batch_size,
+            epoch_clips: context.epoch_clips,
             export_dir: context.run_dir.join("exported"),
         })
     }
@@ -176,7 +181,9 @@ impl Trainer {
     fn learn(&mut self, batch: &Batch) -> Result<Scalars, StageError> {
         let step = batch.step;
         let steps = self.steps.unwrap_or(u64::MAX);
-        let lr = self.settings.optimizer.lr * self.settings.schedule.share(step, steps);
+        let (batch_size, epoch) = (u64::from(self.batch_size), self.epoch_clips.unwrap_or(0));
+        let now = Moment { step, steps, batch: batch_size, epoch };
+        let lr = self.settings.optimizer.lr * self.settings.schedule.share(&now);
         // A forward pass moves batch statistics, and one bad value would stay in them for ever.
         let buffers = (self.query.store.copy_of_buffers(), self.key.store.copy_of_buffers());
         let ids: Vec<i64> = batch.slots.iter().map(|slot| slot.segment.0 as i64).collect();
@@ -233,7 +240,7 @@ impl Trainer {
         let clips = ids.size()[0] / parts;
         let chance = self.chance.number(batch.step);
         let bn_groups = i64::from(self.settings.bn_groups);
-        let mut pair = Pair { query: &self.query, key: &self.key, chance, calls: 0, bn_groups };
+        let mut pair = Pair { query: &self.query, key: &self.key, chance, queries: 0, calls: 0, bn_groups };
         let mut pass = Pass { loss: 0.0, keys: Vec::new(), scalars: Vec::new(), frozen: self.frozen.clone() };
         for part in 0..parts {
             let cut = |whole: &Tensor| whole.narrow(0, part * clips, clips);
@@ -358,7 +365,10 @@ fn check_fit(
         (settings.momentum_schedule == MomentumSchedule::Cosine, "momentum_schedule"),
     ];
     if let Some((_, name)) = needs_end.iter().find(|(cosine, _)| *cosine && context.steps.is_none()) {
-        return Err(format!("a cosine `{name}` needs an end; set `steps` in `[run]`"));
+        return Err(format!("a cosine `{name}` needs an end; set `steps` or `epochs` in `[run]`"));
+    }
+    if settings.schedule.needs_epochs() && context.epoch_clips.is_none() {
+        return Err("`schedule` counts in epochs and the data has no end; give the lengths in steps".to_owned());
     }
     let (parts, groups) = (settings.accumulate, settings.bn_groups);
     if !context.batch_size.is_multiple_of(parts.saturating_mul(groups)) {

@@ -32,6 +32,9 @@ pub struct Head {
     pub hidden: Option<i64>,
     /// Whether outputs are scaled to unit length.
     pub unit: bool,
+    /// Share of the last layer's inputs that a training step of the query network sets to 0, below 1; the others
+    /// are scaled up, so that their mean stays.
+    pub dropout: f64,
 }
 
 /// A pretext task. Holds settings, no state: what it must remember lives in banks and networks.

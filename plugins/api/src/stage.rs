@@ -219,6 +219,8 @@ pub struct SinkContext {
     pub steps: Option<u64>,
     /// Slots of every step.
     pub batch_size: u32,
+    /// Clips of one pass over the data, as it is when the run starts; `None` if that has no end.
+    pub epoch_clips: Option<u64>,
     /// Name and `[C, T, H, W]` of every view, in order.
     pub views: Vec<(Arc<str>, [usize; 4])>,
     /// The pipeline's banks by id.

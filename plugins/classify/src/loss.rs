@@ -63,7 +63,7 @@ mod tests {
 
     fn lost(logits: &[[f64; 2]], labels: &[Option<&str>]) -> StepLoss {
         let classes = ["a", "b"].map(str::to_owned).to_vec();
-        let task = Classify { classes, view: "clip".to_owned(), hidden: None };
+        let task = Classify { classes, view: "clip".to_owned(), hidden: None, dropout: 0.0 };
         let rows: Vec<Tensor> = logits.iter().map(|row| Tensor::from_slice(row)).collect();
         let views = BTreeMap::from([("clip".to_owned(), Tensor::stack(&rows, 0))]);
         let labels: Vec<Option<Arc<str>>> = labels.iter().map(|label| label.map(Arc::from)).collect();

@@ -19,6 +19,7 @@ use tch::{Kind, Tensor};
 
 pub use self::resnet::Stem;
 use super::layers::{Init, Maker};
+use super::pretrained;
 
 /// Which encoder, as a pipeline file says it.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -49,11 +50,15 @@ pub struct EncoderSettings {
     /// How the first weights are drawn.
     #[serde(default)]
     pub init: Init,
-    /// Safetensors file with the first weights, f32, instead of drawn ones. Its names and shapes must be
-    /// those of this encoder; a classifier in it is left out. It must stay for a resume and for
-    /// `eval --untrained`.
+    /// First weights, f32, instead of drawn ones: a safetensors file; or the folder of a run (its `exported/`
+    /// encoder) or of a checkpoint (its trained network). Names and shapes must be those of this encoder; a
+    /// classifier in it is left out. It must stay for a resume and for `eval --untrained`.
     #[serde(default)]
     pub weights: Option<PathBuf>,
+    /// Only the heads learn: no gradient reaches the encoder, and its batch norm goes by the statistics that came
+    /// with the weights. With `classify` that is a linear probe trained step by step.
+    #[serde(default)]
+    pub frozen: bool,
 }
 
 /// What the first layer sees.
@@ -172,9 +177,9 @@ impl EncoderSettings {
                     .help("choose `r3d` or `r2plus1d` to set it"),
             );
         }
-        if let Some(path) = self.weights.as_ref().filter(|path| !path.is_file()) {
+        if let Some(Err(message)) = self.weights.as_ref().map(|path| pretrained::locate(path)) {
             found.push(
-                Invalid::new("encoder.weights", format!("there is no file `{}`", path.display()))
+                Invalid::new("encoder.weights", message)
                     .help("a relative path starts from the current folder"),
             );
         }

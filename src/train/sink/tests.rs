@@ -32,6 +32,7 @@ pub(super) fn context(dir: &Path, rows: u32) -> SinkContext {
         key: Key::new(3).part("train"),
         steps: Some(8),
         batch_size: BATCH as u32,
+        epoch_clips: Some(8),
         views: ["anchor", "positive", "negative"].map(|name| (name.into(), SHAPE)).to_vec(),
         banks: BTreeMap::from([("keys".to_owned(), bank)]),
         labels: Arc::default(),
@@ -244,7 +245,7 @@ fn training_goes_on_from_the_encoder_of_a_file() {
     let untrained = embedder(&parts, 1, "cpu", false).unwrap();
     let expected = first.query.features(&to_tensor(&batch(5).views[0], Device::Cpu).unwrap(), false);
     let expected = Vec::<f32>::try_from(expected.flatten(0, -1)).unwrap();
-    assert_eq!(untrained.embed(&batch(5).views[0]).unwrap().concat(), expected);
+    assert_eq!(features(&untrained, &batch(5).views[..1]).concat(), expected);
     std::fs::remove_file(&path).unwrap();
     assert!(embedder(&parts, 1, "cpu", true).is_ok() && embedder(&parts, 1, "cpu", false).is_err());
 }
@@ -281,7 +282,7 @@ fn a_step_that_is_no_number_changes_nothing_and_is_counted() {
 }
 
 fn features(embedder: &Embedder, views: &[View]) -> Vec<Vec<f32>> {
-    views.iter().flat_map(|view| embedder.embed(view).unwrap()).collect()
+    views.iter().flat_map(|view| embedder.look(view).unwrap()).map(|seen| seen.features).collect()
 }
 
 #[test]
