@@ -7,6 +7,7 @@ use reelflow_api::bank::BankKind;
 
 use super::rows::{Changes, FirstRows, NO_SEGMENT, Stored, moved};
 use super::wire::Wire;
+use crate::edge::failpoint;
 
 /// Everything that can happen to a shard.
 pub(super) enum Event<W: Wire> {
@@ -120,9 +121,12 @@ impl<W: Wire> Shard<W> {
         let Some(limit) = limit else { return };
         let dim = self.first.dim;
         while self.content.pending.front().is_some_and(|write| write.step <= limit) {
-            let Some(write) = self.content.pending.pop_front() else { return };
+            let Some(mut write) = self.content.pending.pop_front() else { return };
             for (i, &row) in write.rows.iter().enumerate() {
-                let key = &write.keys[i * dim..(i + 1) * dim];
+                let key = &mut write.keys[i * dim..(i + 1) * dim];
+                if let Some(number) = failpoint::number("bank::apply") {
+                    key.fill(number as f32);
+                }
                 self.set(row, write.ids[i], write.step as i64, key);
             }
         }

@@ -3,12 +3,14 @@
 //! | door | what goes through it |
 //! | --- | --- |
 //! | [`clock`] | monotonic and wall time, for logs and rates only |
+//! | [`failpoint`] | faults that tests ask for; empty in builds for use |
 //! | [`files`] | write-to-temporary, sync, rename; checksums; locks |
 //! | [`process`] | processor time and memory taken, for reports only |
 //! | [`threads`] | every thread that is not a timely worker |
 //! | [`signal`] | the wish to stop |
 
 pub mod clock;
+pub mod failpoint;
 pub mod files;
 pub mod process;
 pub mod signal;

@@ -12,6 +12,7 @@
 
 pub mod arena;
 pub mod bench;
+mod blame;
 pub mod blind;
 pub mod checkpoint;
 pub mod clips;
