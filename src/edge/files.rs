@@ -40,11 +40,12 @@ pub fn checksum(bytes: &[u8]) -> String {
     format!("{:016x}", xxh3_64(bytes))
 }
 
-/// Reads a whole file.
+/// Reads a whole regular file; a pipe or device might never end.
 ///
 /// # Errors
-/// If it cannot be opened or read.
+/// If it cannot be opened or read, or is no regular file.
 pub fn read(path: &Path) -> Result<Vec<u8>, StageError> {
+    len(path)?;
     fs::read(path).map_err(|error| storage("read", path, &error))
 }
 

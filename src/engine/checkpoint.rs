@@ -265,7 +265,8 @@ pub fn open(dir: &Path) -> Result<Checkpoint, StageError> {
 }
 
 /// Why a checkpoint cannot be used.
-enum Unusable {
+#[derive(Debug)]
+pub(crate) enum Unusable {
     /// It is whole, and this program is too old for it: to go on from an older one would undo work unasked.
     Newer(StageError),
     /// It is not what was written.
@@ -284,7 +285,7 @@ fn bad(path: &Path, what: &str) -> StageError {
 
 impl Manifest {
     /// As JSON, whose last entry is a checksum of all before it.
-    fn to_text(&self) -> Vec<u8> {
+    pub(crate) fn to_text(&self) -> Vec<u8> {
         let text = serde_json::to_string_pretty(self).expect("plain data serialises");
         let body = text.strip_suffix("\n}").expect("an object with entries ends so").as_bytes();
         [body, seal_of(body).as_bytes()].concat()
@@ -293,21 +294,25 @@ impl Manifest {
     /// Reads and verifies the manifest in `dir`.
     fn read(dir: &Path) -> Result<Self, Unusable> {
         let path = dir.join(MANIFEST);
-        let text = files::read(&path)?;
+        Self::parse(&path, &files::read(&path)?)
+    }
+
+    /// Verifies the text of the manifest at `path`.
+    pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Self, Unusable> {
         let (body, seal) = text.split_at(text.len().saturating_sub(seal_of(&[]).len()));
         let is_sealed = seal == seal_of(body).as_bytes();
         let no_manifest =
-            |error: serde_json::Error| Unusable::Damaged(bad(&path, &format!("is not a manifest: {error}")));
-        let version: Version = serde_json::from_slice(&text).map_err(no_manifest)?;
+            |error: serde_json::Error| Unusable::Damaged(bad(path, &format!("is not a manifest: {error}")));
+        let version: Version = serde_json::from_slice(text).map_err(no_manifest)?;
         // Layout 1 had no seal.
         if !is_sealed && (version.format != 1 || version.seal.is_some()) {
-            return Err(bad(&path, "is damaged: its last line is not the checksum of the lines before").into());
+            return Err(bad(path, "is damaged: its last line is not the checksum of the lines before").into());
         }
         if version.format > FORMAT {
             let message = format!("has format {}, this program reads up to {FORMAT}", version.format);
-            return Err(Unusable::Newer(bad(&path, &message)));
+            return Err(Unusable::Newer(bad(path, &message)));
         }
-        let manifest: Self = serde_json::from_slice(&text).map_err(no_manifest)?;
+        let manifest: Self = serde_json::from_slice(text).map_err(no_manifest)?;
         let is_name = |name: &str| {
             let mut parts = Path::new(name).components();
             matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
@@ -315,7 +320,7 @@ impl Manifest {
         match manifest.parts.iter().find(|part| !is_name(&part.sink) || !is_name(&part.name)) {
             Some(part) => {
                 let place = format!("{}/{}", part.sink, part.name).escape_debug().to_string();
-                Err(bad(&path, &format!("names a part outside the checkpoint: {place}")).into())
+                Err(bad(path, &format!("names a part outside the checkpoint: {place}")).into())
             }
             None => Ok(manifest),
         }
@@ -349,7 +354,7 @@ struct Version {
 }
 
 /// The end of a manifest that begins with `body`.
-fn seal_of(body: &[u8]) -> String {
+pub(crate) fn seal_of(body: &[u8]) -> String {
     format!(",\n  \"seal\": \"{}\"\n}}\n", sealed::checksum(body))
 }
 
