@@ -107,7 +107,8 @@ mod tests {
     /// Lends the slots of a step in this order and joins them.
     fn made(arena: &Arena, step: u64, order: &[u32]) -> Batch {
         let slot = |slot: u32| {
-            let views = arena.lend((step, 3), slot, 3, &[(Dtype::F32, 4), (Dtype::U8, 2)]).unwrap().into_iter();
+            let views =
+                arena.lend((step, 3), slot, 3, &[(Dtype::F32, 4), (Dtype::U8, 2)]).unwrap().into_iter();
             let views = views.enumerate().map(|(index, mut pixels)| {
                 pixels.bytes_mut().fill(10 * index as u8 + slot as u8);
                 View { name: "v".into(), shape: [1, 1, 1, pixels.len()], pixels, normalize: None }

@@ -198,11 +198,7 @@ fn write_folder(
 }
 
 /// Writes all of a checkpoint into a new folder at `temporary` and makes it durable, but for its name.
-fn fill(
-    temporary: &Path,
-    mut manifest: Manifest,
-    sinks: &BTreeMap<String, Parts>,
-) -> Result<(), StageError> {
+fn fill(temporary: &Path, mut manifest: Manifest, sinks: &BTreeMap<String, Parts>) -> Result<(), StageError> {
     files::make_last_dir(temporary)?;
     for (sink, parts) in sinks {
         let folder = temporary.join(sink);

@@ -69,7 +69,7 @@ fn every_image_opens_to_the_state_before_or_the_one_under_way() {
     let (ops, safe) = history(run.path());
     assert!(ops.len() > 80, "{} changes: the record is broken", ops.len());
     let mut disk = Disk::new(run.path());
-    let mut seen = std::collections::BTreeMap::new();
+    let mut seen = BTreeMap::new();
     for count in 0..=ops.len() {
         if let Some(op) = count.checked_sub(1).map(|last| &ops[last]) {
             disk.apply(op);
@@ -88,7 +88,10 @@ fn every_image_opens_to_the_state_before_or_the_one_under_way() {
             let last = count.checked_sub(1).map(|last| &ops[last]);
             let what = format!("image {seed} after change {count} ({last:?})");
             let found = opened(image.path(), &what);
-            assert!(found == before || found == under_way, "{what}: {found:?}, not {before:?} or {under_way:?}");
+            assert!(
+                found == before || found == under_way,
+                "{what}: {found:?}, not {before:?} or {under_way:?}"
+            );
             *seen.entry(found).or_insert(0) += 1;
         }
     }

@@ -32,11 +32,8 @@ fn one_is_written_after_the_other_and_a_failure_is_told() {
         writer.begin(root.path().to_owned(), manifest, sinks, 2).unwrap();
     }
     writer.finish().unwrap();
-    let steps = complete(root.path())
-        .unwrap()
-        .iter()
-        .map(|dir| open(dir).unwrap().manifest.step)
-        .collect::<Vec<_>>();
+    let steps =
+        complete(root.path()).unwrap().iter().map(|dir| open(dir).unwrap().manifest.step).collect::<Vec<_>>();
     assert_eq!(steps, [3, 4]);
     let manifest = Manifest::new(5, BTreeMap::new(), String::new(), BTreeMap::new());
     // A file where the folder should be.
