@@ -326,6 +326,10 @@ impl<W: Wire> Bank<W> {
                 "the checkpoint holds (kind, rows, dim, staleness, dtype) {saved:?}, the pipeline asks for {wanted:?}"
             )));
         }
+        if let Some(stray) = snapshot.pending.iter().find(|waiting| waiting.row >= settings.rows as usize) {
+            let message = format!("a key waits for row {} of {}", stray.row, settings.rows);
+            return Err(StageError::storage(pending_file(&self.id), message));
+        }
         let rows = snapshot.rows();
         let contents = self.starts.windows(2).map(|pair| snapshot.content(pair[0]..pair[1], &rows)).collect();
         let visible = snapshot.shards.iter().flat_map(|shard| shard.ids.iter().copied()).enumerate();
@@ -400,7 +404,7 @@ fn read_pending(name: &str, about: &About, parts: &Parts) -> Result<Vec<Waiting>
     let rows = i64s(name, "rows", count, &blocks)?;
     let is_wrong = |i: &usize| {
         let (row, step) = (rows[*i], steps[*i]);
-        !(0..i64::from(about.rows)).contains(&row) || !(0..1 << 62).contains(&step)
+        row < 0 || !(0..1 << 62).contains(&step)
     };
     if let Some(i) = (0..count).find(is_wrong) {
         let message = format!("key {i} is for row {} of step {}, which cannot be", rows[i], steps[i]);

@@ -152,16 +152,84 @@ pub fn probe(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use reelflow_api::rng::Rng;
+
     use super::*;
     use crate::edge::files;
 
+    fn seeds(name: &str) -> Vec<Vec<u8>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds").join(name);
+        let seeds: Vec<_> =
+            files::list_dir(&folder).unwrap().iter().map(|path| files::read(path).unwrap()).collect();
+        assert!(!seeds.is_empty(), "no seeds for `{name}`");
+        seeds
+    }
+
+    /// Runs a reader; a panic is told with the bytes, for a seed.
+    fn survives(reader: Reader, bytes: &[u8], what: &str) {
+        let (name, read) = reader;
+        if let Err(panic) = std::panic::catch_unwind(|| read(bytes)) {
+            eprintln!("`{name}` panicked at {what}: {:?}", String::from_utf8_lossy(bytes));
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    /// Up to eight changes of bytes, numbers and pieces.
+    fn mutated(seeds: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
+        const WORDS: [&str; 12] = [
+            "0",
+            "-1",
+            "1e308",
+            "nan",
+            "4294967295",
+            "18446744073709551615",
+            "\"",
+            "[",
+            "{",
+            "\n",
+            "\t",
+            "null",
+        ];
+        let mut bytes = seeds[rng.below(seeds.len() as u64) as usize].clone();
+        for _ in 0..=rng.below(8) {
+            let length = bytes.len() as u64;
+            let from = rng.below(length + 1) as usize;
+            let to = (from + rng.below(1 << rng.below(8)) as usize).min(bytes.len());
+            let word = WORDS[rng.below(WORDS.len() as u64) as usize].as_bytes();
+            let other = &seeds[rng.below(seeds.len() as u64) as usize];
+            let piece = rng.below(other.len() as u64 + 1) as usize;
+            match rng.below(7) {
+                0 if from < bytes.len() => bytes[from] ^= 1 << rng.below(8),
+                1 if from < bytes.len() => bytes[from] = [0, 1, 0x7F, 0x80, 0xFF][rng.below(5) as usize],
+                2 => drop(bytes.drain(from..to)),
+                3 => drop(bytes.splice(from..to, word.iter().copied())),
+                4 => bytes.extend_from_within(from..to),
+                5 => drop(bytes.splice(from..to, other[piece..].iter().take(40).copied())),
+                _ => bytes.truncate(to),
+            }
+        }
+        bytes
+    }
+
     #[test]
     fn every_seed_is_survived() {
-        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds");
-        for (name, reader) in ALL {
-            let paths = files::list_dir(&seeds.join(name)).unwrap();
-            assert!(!paths.is_empty(), "no seeds for `{name}`");
-            paths.iter().for_each(|path| reader(&files::read(path).unwrap()));
+        for reader in ALL {
+            seeds(reader.0).iter().for_each(|bytes| survives(*reader, bytes, "a seed"));
+        }
+    }
+
+    /// A fuzzer that needs nothing: 300 changes of the seeds for each reader, always the same ones. With
+    /// `REELFLOW_MUTATIONS` it makes so many, and others each time.
+    #[test]
+    fn mutated_seeds_are_survived() {
+        let asked = std::env::var("REELFLOW_MUTATIONS").ok().and_then(|count| count.parse::<u64>().ok());
+        let first = if asked.is_some() { u64::from(std::process::id()) << 32 } else { 0 };
+        for reader in ALL.iter().filter(|(name, _)| *name != "probe") {
+            let seeds = seeds(reader.0);
+            for number in first..first + asked.unwrap_or(300) {
+                let mut rng = Key::new(1).part(reader.0).number(number).rng();
+                survives(*reader, &mutated(&seeds, &mut rng), &format!("change {number}"));
+            }
         }
     }
 }
