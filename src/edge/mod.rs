@@ -5,7 +5,7 @@
 //! | [`clock`] | monotonic and wall time, for logs and rates only |
 //! | [`failpoint`] | faults that tests ask for; empty in builds for use |
 //! | [`files`] | write-to-temporary, sync, rename; checksums; locks |
-//! | [`process`] | processor time and memory taken, for reports only |
+//! | [`process`] | processor time and memory taken, for reports only; the limit on open files |
 //! | [`threads`] | every thread that is not a timely worker |
 //! | [`signal`] | the wish to stop |
 

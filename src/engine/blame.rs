@@ -24,7 +24,7 @@ pub fn within<T>(stage: &str, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// The failure that a caught panic is (exit code 101), of the stage that was at work on this thread; `otherwise` if none
+/// The failure that a caught panic is (exit code 101, or 75 if memory ran out), of the stage that was at work on this thread; `otherwise` if none
 /// was.
 #[must_use]
 pub fn failure(panic: &(dyn Any + Send), otherwise: &str) -> StageError {
@@ -32,6 +32,13 @@ pub fn failure(panic: &(dyn Any + Send), otherwise: &str) -> StageError {
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
     let stage = BLAMED.take().unwrap_or_else(|| otherwise.to_owned());
     let first = text.lines().next().unwrap_or_default();
+    // What libtorch's allocators say; it panics in the midst of whatever was at work.
+    if text.contains("out of memory") || text.contains("allocate memory") {
+        return StageError::transient(
+            stage,
+            format!("out of memory: {first}; use a smaller batch, clip or encoder"),
+        );
+    }
     StageError { stage, message: format!("panicked: {first}; this is a bug"), code: 101 }
 }
 
@@ -54,6 +61,8 @@ mod tests {
         assert_eq!(said, "views: panicked: no 1; this is a bug");
         assert_eq!(failed(|| panic!("alone")), "engine: panicked: alone; this is a bug");
         assert_eq!(within("batch", || 3), 3);
+        let full = catch_unwind(|| within("train", || panic!("you tried to allocate memory"))).unwrap_err();
+        assert_eq!(failure(&*full, "engine").code, 75);
         assert_eq!(failed(|| panic!("again")), "engine: panicked: again; this is a bug");
     }
 }

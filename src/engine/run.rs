@@ -23,7 +23,7 @@ use super::scan::scan;
 use crate::config::EvalSettings;
 use crate::config::{Plan, RunSettings};
 use crate::edge::signal::Stop;
-use crate::edge::{failpoint, threads};
+use crate::edge::{failpoint, process, threads};
 #[cfg(feature = "torch")]
 use crate::eval::during::watcher;
 use crate::observe::quarantine::Quarantine;
@@ -76,6 +76,7 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     let settings = parts.run.clone();
     let out = settings.out.clone().ok_or_else(|| StageError::refused("run", "`run.out` names no folder"))?;
     let out = if out == default { run_dir::choose(&default, options.start) } else { out };
+    process::allow_files(files_needed(&settings))?;
     let dir = RunDir::enter(&out, options.start)?;
     let resume_point = match options.start {
         Start::Resume => dir.resume_point(&resolved)?,
@@ -209,6 +210,11 @@ fn flow(
     let ending = driven?;
     joined?;
     Ok((ending, results?))
+}
+
+/// Files that may be open at once: a decoder of a file holds it and its pipeline's pipes, scanning takes one a core.
+fn files_needed(settings: &RunSettings) -> u64 {
+    32 + 16 * workers(settings).max(threads::cores()) as u64
 }
 
 /// Worker threads to start.
