@@ -2,7 +2,7 @@
 VENV ?= .venv
 export VENV
 
-.PHONY: help setup build demo test lint bench clean-runs
+.PHONY: help setup build demo test lint bench faults fuzz clean-runs
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,12 @@ lint: setup ## Format and lints only
 
 bench: setup ## Measures the stages and the whole flow
 	@scripts/cargo.sh bench
+
+faults: setup ## Kills, full disks, signals, panics, damage: half an hour (KILLS=1000)
+	@scripts/faults.sh
+
+fuzz: setup ## Fuzzes every reader of bytes from outside (SECS=600 each)
+	@scripts/fuzz.sh
 
 clean-runs: ## Removes run directories and the demo's corpus; keeps fetched clips
 	rm -rf runs data/demo/corpus

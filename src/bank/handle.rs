@@ -358,7 +358,8 @@ impl<W: Wire> Bank<W> {
     }
 
     fn dead(&self, shard: usize) -> StageError {
-        StageError::failed(&self.id, format!("the owner of bank shard {shard} or one after it has died"))
+        let message = format!("the owner of shard {shard} or of one after it panicked; this is a bug");
+        StageError { stage: self.id.clone(), message, code: 101 }
     }
 
     pub(super) fn refused(&self, message: String) -> StageError {

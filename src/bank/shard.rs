@@ -10,6 +10,7 @@ use super::remote::{Asked, Remote, Told};
 use super::rows::{Changes, FirstRows, NO_SEGMENT, Stored, moved};
 use super::softmax::{LogSumExp, partial};
 use super::wire::Wire;
+use crate::edge::failpoint;
 
 /// Everything that can happen to a shard.
 pub(super) enum Event<W: Wire> {
@@ -235,9 +236,12 @@ impl Shard {
         let Some(limit) = limit else { return };
         let dim = self.first.dim;
         while self.content.pending.front().is_some_and(|write| write.step <= limit) {
-            let Some(write) = self.content.pending.pop_front() else { return };
+            let Some(mut write) = self.content.pending.pop_front() else { return };
             for (i, &row) in write.rows.iter().enumerate() {
-                let key = &write.keys[i * dim..(i + 1) * dim];
+                let key = &mut write.keys[i * dim..(i + 1) * dim];
+                if let Some(number) = failpoint::number("bank::apply") {
+                    key.fill(number as f32);
+                }
                 self.set(row, write.ids[i], write.step as i64, key);
             }
         }

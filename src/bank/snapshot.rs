@@ -55,6 +55,26 @@ pub struct About {
     pub pending: usize,
 }
 
+impl About {
+    /// What cannot be, although the checksum is right; nothing that is computed from it overflows.
+    fn check(&self) -> Result<(), String> {
+        let is_step = |step: Option<u64>| step.is_none_or(|step| step < 1 << 62);
+        let is_row = match self.kind.as_str() {
+            "queue" => self.next_row < self.rows as usize,
+            "instance" => self.next_row <= self.rows as usize,
+            other => return Err(format!("its kind is {other:?}, known are queue and instance")),
+        };
+        match self {
+            Self { dim: 0, .. } => Err("its rows have no length".to_owned()),
+            _ if !is_row => Err(format!("its next row is {} of {}", self.next_row, self.rows)),
+            _ if !is_step(self.written) || !is_step(self.asked) => {
+                Err(format!("its steps are {:?} and {:?}", self.written, self.asked))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// All of a bank at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
@@ -91,6 +111,7 @@ impl Snapshot {
     pub fn read(id: &str, parts: &Parts) -> Result<Self, StageError> {
         let manifest = manifest_file(id);
         let about: About = sealed::open(&manifest, FORMAT, parts)?;
+        about.check().map_err(|what| StageError::storage(&manifest, what))?;
         let rises = about.starts.windows(2).all(|pair| pair[0] < pair[1]);
         let ends = (about.starts.first(), about.starts.last());
         if !rises || about.starts.len() < 2 || ends != (Some(&0), Some(&(about.rows as usize))) {
@@ -305,6 +326,10 @@ impl<W: Wire> Bank<W> {
                 "the checkpoint holds (kind, rows, dim, staleness, dtype) {saved:?}, the pipeline asks for {wanted:?}"
             )));
         }
+        if let Some(stray) = snapshot.pending.iter().find(|waiting| waiting.row >= settings.rows as usize) {
+            let message = format!("a key waits for row {} of {}", stray.row, settings.rows);
+            return Err(StageError::storage(pending_file(&self.id), message));
+        }
         let rows = snapshot.rows();
         let contents = self.starts.windows(2).map(|pair| snapshot.content(pair[0]..pair[1], &rows)).collect();
         let visible = snapshot.shards.iter().flat_map(|shard| shard.ids.iter().copied()).enumerate();
@@ -377,6 +402,14 @@ fn read_pending(name: &str, about: &About, parts: &Parts) -> Result<Vec<Waiting>
     let ids = i64s(name, "ids", count, &blocks)?;
     let steps = i64s(name, "steps", count, &blocks)?;
     let rows = i64s(name, "rows", count, &blocks)?;
+    let is_wrong = |i: &usize| {
+        let (row, step) = (rows[*i], steps[*i]);
+        row < 0 || !(0..1 << 62).contains(&step)
+    };
+    if let Some(i) = (0..count).find(is_wrong) {
+        let message = format!("key {i} is for row {} of step {}, which cannot be", rows[i], steps[i]);
+        return Err(StageError::storage(name, message));
+    }
     let waiting = |i: usize| Waiting {
         step: steps[i] as u64,
         row: rows[i] as usize,

@@ -1,7 +1,7 @@
 //! Hashes every batch; two runs with equal digests saw equal batches. Needs no libtorch.
 
 use reelflow_api::error::StageError;
-use reelflow_api::item::Batch;
+use reelflow_api::item::{Batch, SlotInfo};
 use reelflow_api::spec::{Kind, Output, Port, Settings, Spec, read, schema_of};
 use reelflow_api::stage::{Parts, Scalars, Sink, SinkContext, SinkPlan, Stage};
 use schemars::JsonSchema;
@@ -46,7 +46,7 @@ const PART: &str = "digest.txt";
 impl Sink for Digest {
     fn consume(&mut self, batch: &Batch) -> Result<Scalars, StageError> {
         self.chain = chain(self.chain, batch);
-        Ok(Scalars::new())
+        Ok(vec![("samples", samples(batch))])
     }
 
     fn save(&mut self) -> Result<Parts, StageError> {
@@ -69,18 +69,32 @@ impl Sink for Digest {
     }
 }
 
+/// Checksum of who was sampled, for the books: slots, attempts, segments, frames. 53 bits, which a number in JSON
+/// holds exactly.
+fn samples(batch: &Batch) -> f64 {
+    let mut hash = Xxh3::new();
+    for slot in &batch.slots {
+        who(slot, &mut hash);
+    }
+    (hash.digest() >> 11) as f64
+}
+
+fn who(slot: &SlotInfo, hash: &mut Xxh3) {
+    hash.update(&slot.slot.to_le_bytes());
+    hash.update(&slot.attempt.to_le_bytes());
+    hash.update(&slot.segment.0.to_le_bytes());
+    for frame in slot.frames.iter().flatten() {
+        hash.update(&frame.to_le_bytes());
+    }
+}
+
 /// Hash of the previous digest, the step, who sits where, and every pixel's bits.
 fn chain(before: u128, batch: &Batch) -> u128 {
     let mut hash = Xxh3::new();
     hash.update(&before.to_le_bytes());
     hash.update(&batch.step.to_le_bytes());
     for slot in &batch.slots {
-        hash.update(&slot.slot.to_le_bytes());
-        hash.update(&slot.attempt.to_le_bytes());
-        hash.update(&slot.segment.0.to_le_bytes());
-        for frame in slot.frames.iter().flatten() {
-            hash.update(&frame.to_le_bytes());
-        }
+        who(slot, &mut hash);
     }
     for view in &batch.views {
         hash.update(view.name.as_bytes());

@@ -26,7 +26,8 @@ use clap::{Parser, Subcommand};
 use reelflow_api::error::StageError;
 
 use crate::config::{self, Plan};
-use crate::edge::signal::Stop;
+use crate::edge::failpoint;
+use crate::edge::signal::{self, Stop};
 use crate::engine::checkpoint::{self, Checkpoint};
 
 /// Learns video representations without labels, as a streaming dataflow.
@@ -69,11 +70,11 @@ enum Command {
 
 /// The checked plan of a pipeline file, and the wish to stop as signals tell it; the exit code if there is none.
 fn ready(pipeline: &Path, sets: &[String]) -> Result<(Plan, Stop), ExitCode> {
+    let stop = Stop::on_signals().map_err(|error| fail(&error))?;
     let plan = config::load_file(pipeline, sets).map_err(|report| {
-        eprint!("{report}");
+        tell(report.to_string().trim_end());
         ExitCode::from(78)
     })?;
-    let stop = Stop::on_signals().map_err(|error| fail(&error))?;
     Ok((plan, stop))
 }
 
@@ -96,7 +97,7 @@ fn checkpoint(command: &str, path: &Path) -> Result<Checkpoint, StageError> {
     match checkpoint::newest(&path.join("checkpoints"))? {
         Some((checkpoint, damaged)) => {
             for line in damaged {
-                eprintln!("warning: checkpoint: {line}");
+                tell(&format!("warning: checkpoint: {line}"));
             }
             Ok(checkpoint)
         }
@@ -112,8 +113,13 @@ fn checkpoint(command: &str, path: &Path) -> Result<Checkpoint, StageError> {
 
 /// Says what ended a command; the exit code it asks for.
 fn fail(error: &StageError) -> ExitCode {
-    eprintln!("error: {error}");
+    tell(&format!("error: {error}"));
     ExitCode::from(error.code)
+}
+
+/// Prints a line for a person. A terminal that has gone away must not turn a good end into a bad one.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// Prints a result line. A reader that has gone away (`| head -1`) has what it wanted: no error.
@@ -121,9 +127,13 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
-/// Runs the command line; the exit code is that of RELIABILITY: 0, 1, 2, 69, 74, 75, 78.
+/// Runs the command line; the exit code is that of RELIABILITY: 0, 1, 2, 69, 74, 75, 78, 101.
 #[must_use]
 pub fn main() -> ExitCode {
+    failpoint::arm();
+    if let Err(error) = signal::report_full_files() {
+        return fail(&error);
+    }
     match Cli::parse().command {
         Command::Run(args) => run::main(&args),
         Command::Bench(args) => bench::main(&args),

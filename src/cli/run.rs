@@ -98,7 +98,7 @@ pub fn main(args: &Args) -> ExitCode {
 
 fn tell(args: &Args, outcome: &Outcome) -> ExitCode {
     if !args.quiet {
-        eprintln!("{}", outcome.summary.to_text());
+        super::tell(&outcome.summary.to_text());
     }
     if let Some(SummaryFormat::Json) = args.summary {
         super::say(&outcome.summary.to_json().to_string());

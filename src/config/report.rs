@@ -1,7 +1,7 @@
 //! What is wrong with a pipeline file, for people, editors and programs.
 
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use annotate_snippets::renderer::DecorStyle;
@@ -144,7 +144,8 @@ impl Report {
     /// with.
     #[must_use]
     pub fn print(&self, text: &str) -> ExitCode {
-        print!("{text}");
+        // A reader that has gone away (`| head -1`) has what it wanted.
+        let _ = write!(std::io::stdout(), "{text}");
         ExitCode::from(EXIT_REFUSED)
     }
 
@@ -152,7 +153,7 @@ impl Report {
     #[must_use]
     pub fn refuse(&self) -> ExitCode {
         let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        eprint!("{}", self.human(colour));
+        let _ = write!(std::io::stderr(), "{}", self.human(colour));
         ExitCode::from(EXIT_REFUSED)
     }
 }

@@ -10,6 +10,9 @@ use std::path::Path;
 /// Largest index of an mp4 file that is looked at: about 20 hours of video and sound.
 const MOOV_MAX: u64 = 64 << 20;
 
+/// Boxes that are looked at: two each second in fragments, for six days. Empty ones could fill a disk.
+const BOXES_MAX: u32 = 1 << 20;
+
 /// What a file promises; `None` where it says nothing.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Promise {
@@ -26,6 +29,14 @@ pub struct Promise {
 pub fn read(path: &Path) -> io::Result<Promise> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
+    of(&mut file, length)
+}
+
+/// The promises of a file of `length` bytes.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn of(file: &mut (impl Read + Seek), length: u64) -> io::Result<Promise> {
     let mut head = [0u8; 64];
     let got = file.read(&mut head)?;
     let head = &head[..got];
@@ -34,7 +45,7 @@ pub fn read(path: &Path) -> io::Result<Promise> {
             Promise { bytes: Some(u64::from(u32::from_le_bytes([*a, *b, *c, *d])) + 8), video_nanos: None }
         }
         [0x1A, 0x45, 0xDF, 0xA3, ..] => Promise { bytes: matroska_bytes(head), video_nanos: None },
-        [_, _, _, _, b'f' | b'm' | b's' | b'w' | b'p', ..] => boxes(&mut file, length)?,
+        [_, _, _, _, b'f' | b'm' | b's' | b'w' | b'p', ..] => boxes(file, length)?,
         _ => Promise::default(),
     })
 }
@@ -63,10 +74,13 @@ fn vint(bytes: &[u8]) -> Option<(Option<u64>, usize)> {
 }
 
 /// Walks the top-level boxes of an mp4 (ISO 14496-12, 4.2).
-fn boxes(file: &mut File, length: u64) -> io::Result<Promise> {
+fn boxes(file: &mut (impl Read + Seek), length: u64) -> io::Result<Promise> {
     let mut promise = Promise::default();
     let mut at = 0u64;
-    while at + 8 <= length {
+    for _ in 0..BOXES_MAX {
+        if at.saturating_add(8) > length {
+            break;
+        }
         file.seek(SeekFrom::Start(at))?;
         let mut head = [0u8; 16];
         let got = file.read(&mut head)?;
@@ -83,7 +97,7 @@ fn boxes(file: &mut File, length: u64) -> io::Result<Promise> {
         if size < skip {
             break;
         }
-        if &kind == b"moov" && size <= MOOV_MAX && at + size <= length {
+        if &kind == b"moov" && size <= MOOV_MAX && size <= length - at {
             let mut moov = vec![0u8; (size - skip) as usize];
             file.seek(SeekFrom::Start(at + skip))?;
             file.read_exact(&mut moov)?;

@@ -7,6 +7,19 @@ use std::path::{Path, PathBuf};
 use reelflow_api::error::StageError;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::failpoint;
+
+/// Tells the recorder of a test what reached the file system; nothing outside tests.
+macro_rules! note {
+    ($op:expr) => {
+        #[cfg(test)]
+        {
+            use recording::Op;
+            recording::note($op);
+        }
+    };
+}
+
 /// What is the same for all names of one file and changes when it is written: device, inode, length, time of
 /// the last change. `None` if it cannot be looked at.
 #[must_use]
@@ -27,12 +40,25 @@ pub fn checksum(bytes: &[u8]) -> String {
     format!("{:016x}", xxh3_64(bytes))
 }
 
-/// Reads a whole file.
+/// Reads a whole regular file; a pipe or device might never end.
 ///
 /// # Errors
-/// If it cannot be opened or read.
+/// If it cannot be opened or read, or is no regular file.
 pub fn read(path: &Path) -> Result<Vec<u8>, StageError> {
+    len(path)?;
     fs::read(path).map_err(|error| storage("read", path, &error))
+}
+
+/// Bytes of a regular file, without reading it.
+///
+/// # Errors
+/// If it cannot be looked at, or is a folder, pipe or device.
+pub fn len(path: &Path) -> Result<u64, StageError> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_file() => Ok(meta.len()),
+        Ok(_) => Err(storage("read", path, &io::Error::other("it is no regular file"))),
+        Err(error) => Err(storage("read", path, &error)),
+    }
 }
 
 /// Asks the system to forget what it holds of a file's content in memory, so that the next read goes to the disk.
@@ -46,24 +72,58 @@ pub fn forget(path: &Path) -> Result<(), StageError> {
     forgotten.map_err(|error| storage("drop from memory", path, &error))
 }
 
-/// Makes a folder and its parents.
+/// Makes a folder and those above it, each with a durable name.
+///
+/// # Errors
+/// If one cannot be made, or its name not be made durable.
+pub fn make_dir(path: &Path) -> Result<(), StageError> {
+    let above = folder_of(path);
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    make_dir(above)?;
+    if make_last_dir(path)? { sync_dir("folder", above) } else { Ok(()) }
+}
+
+/// Makes a folder in one that must be there; whether it is new. The name is durable when the folder above is synced.
 ///
 /// # Errors
 /// If it cannot be made.
-pub fn make_dir(path: &Path) -> Result<(), StageError> {
-    fs::create_dir_all(path).map_err(|error| storage("create folder", path, &error))
+pub fn make_last_dir(path: &Path) -> Result<bool, StageError> {
+    match fs::create_dir(path) {
+        Ok(()) => {
+            note!(Op::MakeDir(path.to_owned()));
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
+        Err(error) => Err(storage("create folder", path, &error)),
+    }
 }
 
-/// Writes and syncs a new file in place; for files inside a folder that is renamed as a whole.
+/// Writes and syncs a new file in place; for files inside a folder that is renamed as a whole. `part` names its
+/// failpoints.
 ///
 /// # Errors
 /// If it cannot be created, written or synced.
-pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StageError> {
-    let written = File::create(path).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    written.map_err(|error| storage("write", path, &error))
+pub fn write_synced(part: &str, path: &Path, bytes: &[u8]) -> Result<(), StageError> {
+    write_all(part, path, bytes).map_err(|error| storage("write", path, &error))
+}
+
+fn write_all(part: &str, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    note!(Op::Create(path.to_owned()));
+    failpoint::hit_in(part, "tmp_created");
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    file.write_all(first)?;
+    note!(Op::Write(path.to_owned(), first.to_owned()));
+    failpoint::hit_in(part, "half_written");
+    file.write_all(second)?;
+    note!(Op::Write(path.to_owned(), second.to_owned()));
+    failpoint::hit_in(part, "before_fsync");
+    // After a failure the file is given up: a second try could succeed without anything having reached the disk.
+    file.sync_all()?;
+    note!(Op::Sync(path.to_owned()));
+    Ok(())
 }
 
 /// Replaces a file: readers see the old content or the new, never a part.
@@ -72,27 +132,32 @@ pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StageError> {
 /// If the temporary file beside it cannot be written, or not renamed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StageError> {
     let temporary = with_suffix(path, ".tmp");
-    write_synced(&temporary, bytes)?;
-    fs::rename(&temporary, path).map_err(|error| storage("rename to", path, &error))?;
-    sync_dir(path.parent().unwrap_or(Path::new(".")))
+    write_synced("file", &temporary, bytes)?;
+    rename("file", &temporary, path)
 }
 
-/// Renames a folder and makes the new name durable.
+/// Renames a file or folder and makes the new name durable. `part` names its failpoints.
 ///
 /// # Errors
 /// If it cannot be renamed or synced.
-pub fn rename_dir(from: &Path, to: &Path) -> Result<(), StageError> {
+pub fn rename(part: &str, from: &Path, to: &Path) -> Result<(), StageError> {
+    failpoint::hit_in(part, "before_rename");
     fs::rename(from, to).map_err(|error| storage("rename to", to, &error))?;
-    sync_dir(to.parent().unwrap_or(Path::new(".")))
+    note!(Op::Rename(from.to_owned(), to.to_owned()));
+    sync_dir(part, folder_of(to))
 }
 
-/// Makes the entries of a folder durable.
+/// Makes the entries of a folder durable. `part` names its failpoints.
 ///
 /// # Errors
 /// If it cannot be opened or synced.
-pub fn sync_dir(path: &Path) -> Result<(), StageError> {
+pub fn sync_dir(part: &str, path: &Path) -> Result<(), StageError> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| storage("sync folder", path, &error))
+    failpoint::hit_in(part, "before_dirsync");
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| storage("sync folder", path, &error))?;
+    note!(Op::SyncDir(path.to_owned()));
+    failpoint::hit_in(part, "after_dirsync");
+    Ok(())
 }
 
 /// Removes a folder with all it holds; nothing happens if it is not there.
@@ -100,6 +165,7 @@ pub fn sync_dir(path: &Path) -> Result<(), StageError> {
 /// # Errors
 /// If something in it cannot be removed.
 pub fn remove_dir(path: &Path) -> Result<(), StageError> {
+    note!(Op::RemoveTree(path.to_owned()));
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(storage("remove", path, &error)),
         _ => Ok(()),
@@ -137,13 +203,19 @@ pub struct Lock {
 /// If another process holds it, or the file cannot be made.
 pub fn lock(path: &Path) -> Result<Lock, StageError> {
     let file = File::create(path).map_err(|error| storage("create lock", path, &error))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        StageError::storage(
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Lock { _file: file }),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StageError::storage(
             "storage",
             format!("`{}` is held by another run; wait for it or choose another `run.out`", path.display()),
-        )
-    })?;
-    Ok(Lock { _file: file })
+        )),
+        Err(error) => Err(storage("lock", path, &error.into())),
+    }
+}
+
+/// The folder that `path` is in; empty for a name alone.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -151,6 +223,9 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.push(suffix);
     PathBuf::from(name)
 }
+
+#[cfg(test)]
+pub mod recording;
 
 #[cfg(test)]
 mod tests {

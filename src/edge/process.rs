@@ -1,6 +1,38 @@
-//! What this process has taken of the machine so far, for reports only.
+//! What this process has taken of the machine so far, for reports only; and how much it may take.
 
+use reelflow_api::error::StageError;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
+
+/// Files that may be open at once if the system allows it; many tools start programs with 1024.
+const FILES_WISHED: u64 = 4096;
+
+/// Raises the limit on open files, where the system lets this process do so.
+///
+/// # Errors
+/// If fewer than `needed` are allowed: media would be left out for want of a descriptor, and it would look as if
+/// they were bad.
+pub fn allow_files(needed: u64) -> Result<(), StageError> {
+    let limit = getrlimit(Resource::Nofile);
+    let allowed = limit.maximum.unwrap_or(u64::MAX);
+    if allowed < needed {
+        return Err(StageError::unavailable("run", too_few(needed, allowed)));
+    }
+    let wished = FILES_WISHED.max(needed).min(allowed);
+    if limit.current.is_some_and(|current| current < wished) {
+        let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(wished), maximum: limit.maximum });
+        let message =
+            |error| StageError::unavailable("run", format!("{}: {error}", too_few(needed, allowed)));
+        return raised.map_err(message);
+    }
+    Ok(())
+}
+
+fn too_few(needed: u64, allowed: u64) -> String {
+    format!(
+        "up to {needed} open files are needed, the system allows {allowed}; raise the limit (`ulimit -n {needed}`)"
+    )
+}
 
 /// Processor time of all threads, living and ended, in user and system mode, in seconds.
 #[must_use]
@@ -20,6 +52,16 @@ pub fn peak_memory() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_open_files_than_allowed_are_refused_with_both_numbers() {
+        allow_files(1).unwrap();
+        let Some(allowed) = getrlimit(Resource::Nofile).maximum else { return };
+        let error = allow_files(allowed + 1).unwrap_err();
+        assert_eq!(error.code, 69);
+        assert!(error.message.contains(&format!("up to {} open files", allowed + 1)), "{error}");
+        assert!(getrlimit(Resource::Nofile).current >= Some(FILES_WISHED.min(allowed)));
+    }
 
     #[test]
     fn work_takes_processor_time_and_memory() {

@@ -2,9 +2,11 @@
 //!
 //! Fresh memory for every batch would cost a page fault every 4 KiB, about a tenth of the whole job.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use reelflow_api::error::StageError;
 use reelflow_api::item::Batch;
 use reelflow_api::pixels::{Dtype, Pixels};
 
@@ -30,24 +32,37 @@ impl Arena {
     /// The parts for `slot` of the views that the stage at `position` makes in `step`, one of each of `parts`.
     ///
     /// The second time it is asked for a slot it makes new ones.
-    pub fn lend(&self, (step, position): (u64, usize), slot: u32, slots: u32, parts: &[Part]) -> Vec<Pixels> {
+    ///
+    /// # Errors
+    /// If there is no memory for another batch.
+    pub fn lend(
+        &self,
+        (step, position): (u64, usize),
+        slot: u32,
+        slots: u32,
+        parts: &[Part],
+    ) -> Result<Vec<Pixels>, StageError> {
         let mut blocks = self.blocks();
         let Blocks { open, free } = &mut *blocks;
-        let open = open.entry((step, position)).or_insert_with(|| {
-            let mut lent: Vec<Vec<Pixels>> = (0..slots).map(|_| Vec::with_capacity(parts.len())).collect();
-            for &(dtype, values) in parts {
-                let whole = (dtype, values * slots as usize);
-                let kept = free.get_mut(&whole).and_then(Vec::pop);
-                let mut block = kept.unwrap_or_else(|| Pixels::zeroed(dtype, whole.1));
-                lent.iter_mut().for_each(|slot| slot.push(block.split_to(values)));
+        let open = match open.entry((step, position)) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(place) => {
+                let mut lent: Vec<Vec<Pixels>> =
+                    (0..slots).map(|_| Vec::with_capacity(parts.len())).collect();
+                for &(dtype, values) in parts {
+                    let whole = (dtype, values * slots as usize);
+                    let kept = free.get_mut(&whole).and_then(Vec::pop);
+                    let mut block = kept.map_or_else(|| zeroed(whole, slots), Ok)?;
+                    lent.iter_mut().for_each(|slot| slot.push(block.split_to(values)));
+                }
+                place.insert(lent)
             }
-            lent
-        });
+        };
         let lent = std::mem::take(&mut open[slot as usize]);
         if lent.len() == parts.len() {
-            return lent;
+            return Ok(lent);
         }
-        parts.iter().map(|&(dtype, values)| Pixels::zeroed(dtype, values)).collect()
+        parts.iter().map(|&part| zeroed(part, 1)).collect()
     }
 
     /// Takes the blocks of a batch that has been used, and forgets what was not lent of its step.
@@ -68,6 +83,20 @@ impl Arena {
     }
 }
 
+/// A new block for so many clips.
+fn zeroed((dtype, values): Part, clips: u32) -> Result<Pixels, StageError> {
+    Pixels::try_zeroed(dtype, values).ok_or_else(|| {
+        let megabytes = (values * dtype.size()) as f64 / 1e6;
+        StageError::transient(
+            "batch",
+            format!(
+                "out of memory: {megabytes:.0} MB for one view of {clips} clips are not there; lower the batch's \
+                 `size`, the clips' `frames` or size, or `run.ahead`"
+            ),
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use reelflow_api::item::{SegmentId, SlotInfo, View};
@@ -78,7 +107,8 @@ mod tests {
     /// Lends the slots of a step in this order and joins them.
     fn made(arena: &Arena, step: u64, order: &[u32]) -> Batch {
         let slot = |slot: u32| {
-            let views = arena.lend((step, 3), slot, 3, &[(Dtype::F32, 4), (Dtype::U8, 2)]).into_iter();
+            let views =
+                arena.lend((step, 3), slot, 3, &[(Dtype::F32, 4), (Dtype::U8, 2)]).unwrap().into_iter();
             let views = views.enumerate().map(|(index, mut pixels)| {
                 pixels.bytes_mut().fill(10 * index as u8 + slot as u8);
                 View { name: "v".into(), shape: [1, 1, 1, pixels.len()], pixels, normalize: None }
@@ -109,7 +139,15 @@ mod tests {
         let arena = Arena::default();
         let batch = made(&arena, 0, &[0, 2]);
         assert_eq!(batch.views[1].pixels.bytes(), [10, 10, 12, 12]);
-        let again = arena.lend((0, 3), 0, 3, &[(Dtype::F32, 4), (Dtype::U8, 2)]);
+        let again = arena.lend((0, 3), 0, 3, &[(Dtype::F32, 4), (Dtype::U8, 2)]).unwrap();
         assert_eq!((again[0].len(), again[1].len()), (4, 2));
+    }
+
+    #[test]
+    fn a_batch_that_does_not_fit_is_an_error_in_words() {
+        // More than any address space; nothing is touched.
+        let error = Arena::default().lend((0, 3), 0, 1 << 20, &[(Dtype::F32, 1 << 40)]).unwrap_err();
+        assert_eq!(error.code, 75);
+        assert!(error.message.contains("1048576 clips") && error.message.contains("`size`"), "{error}");
     }
 }

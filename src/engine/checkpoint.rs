@@ -3,25 +3,29 @@
 //! ```text
 //! checkpoints/step=000120/
 //!   train/query.safetensors …   parts of the sink `train`
-//!   manifest.json               step, seed, catalogue, pipeline, and a checksum of every part
+//!   manifest.json               step, seed, catalogue, pipeline, and a checksum of every part and of itself
 //! ```
 //!
 //! The folder is written under a temporary name, synced and renamed, so a checkpoint is whole or not
-//! there. A damaged one is named and the one before it is used. What changes a checkpoint afterwards writes
-//! a new generation beside it, `step=000120+1`, which comes after it.
+//! there, whenever the power fails. A damaged one is named and the one before it is used. What changes a
+//! checkpoint afterwards writes a new generation beside it, `step=000120+1`, which comes after it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use reelflow_api::error::StageError;
 use reelflow_api::stage::Parts;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use crate::edge::{files, threads};
+use super::blame;
+use crate::bank::sealed;
+use crate::edge::{clock, failpoint, files, threads};
 
-/// Version of the folder's layout; a newer one is refused.
-const FORMAT: u32 = 1;
+/// Version of the folder's layout; a newer one is refused. From 2 on a seal ends the manifest.
+const FORMAT: u32 = 2;
 const MANIFEST: &str = "manifest.json";
 /// End of the name of a folder that is being written or removed.
 const UNFINISHED: &str = ".tmp";
@@ -85,7 +89,8 @@ impl Manifest {
     }
 }
 
-/// Writes a checkpoint below `root` and removes all but the newest `kept`.
+/// Writes a checkpoint below `root`, whose own folder must be there, and removes all older ones but the newest
+/// `kept`, this one among them.
 ///
 /// # Errors
 /// If anything cannot be written; older checkpoints stay as they are.
@@ -101,7 +106,7 @@ pub fn write(
     let mut replaced = complete(root)?;
     replaced.retain(|dir| place(dir).is_some_and(|(of, _)| of == step));
     let dir = write_folder(root, &format!("step={step:08}"), manifest, sinks, &replaced)?;
-    purge(root, kept)?;
+    purge(root, step, kept)?;
     Ok(dir)
 }
 
@@ -113,7 +118,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts what [`write`] does, when the one before is done.
+    /// Starts what [`write`] does, when the one before is done; how long that took.
     ///
     /// # Errors
     /// If the one before failed, or no thread can be started.
@@ -123,10 +128,19 @@ impl Writer {
         manifest: Manifest,
         sinks: BTreeMap<String, Parts>,
         kept: u32,
-    ) -> Result<(), StageError> {
+    ) -> Result<Duration, StageError> {
+        let since = clock::now();
         self.finish()?;
         self.under_way = Some(threads::spawn("checkpoint", move || write(&root, manifest, &sinks, kept))?);
-        Ok(())
+        Ok(since.elapsed())
+    }
+
+    /// Does not wait: a failure is told soon after it happened, not at the next checkpoint.
+    ///
+    /// # Errors
+    /// If one was under way, and has failed.
+    pub fn check(&mut self) -> Result<(), StageError> {
+        if self.under_way.as_ref().is_some_and(JoinHandle::is_finished) { self.finish() } else { Ok(()) }
     }
 
     /// Waits for the one under way.
@@ -135,9 +149,7 @@ impl Writer {
     /// If it failed.
     pub fn finish(&mut self) -> Result<(), StageError> {
         let Some(writing) = self.under_way.take() else { return Ok(()) };
-        let panicked =
-            |_| Err(StageError::storage("checkpoint", "the thread that writes them panicked; this is a bug"));
-        writing.join().unwrap_or_else(panicked).map(drop)
+        writing.join().unwrap_or_else(|panic| Err(blame::failure(&*panic, "checkpoint"))).map(drop)
     }
 }
 
@@ -163,19 +175,37 @@ pub fn write_generation(root: &Path, checkpoint: &Checkpoint) -> Result<PathBuf,
 fn write_folder(
     root: &Path,
     name: &str,
-    mut manifest: Manifest,
+    manifest: Manifest,
     sinks: &BTreeMap<String, Parts>,
     replaced: &[PathBuf],
 ) -> Result<PathBuf, StageError> {
+    // A run's folder that was removed meanwhile is not made again: it would have lost all but this.
+    if files::make_last_dir(root)? {
+        files::sync_dir("ckpt", root.parent().unwrap_or(Path::new("")))?;
+    }
     let dir = root.join(name);
     let temporary = root.join(format!("{name}.new{UNFINISHED}"));
     files::remove_dir(&temporary)?;
-    files::make_dir(&temporary)?;
+    let filled = fill(&temporary, manifest, sinks);
+    if filled.is_err() {
+        // A full disk needs the room. That it cannot be removed is no news beside that it cannot be written.
+        let _ = files::remove_dir(&temporary);
+    }
+    filled?;
+    replaced.iter().try_for_each(|old| remove(old))?;
+    files::rename("ckpt", &temporary, &dir)?;
+    Ok(dir)
+}
+
+/// Writes all of a checkpoint into a new folder at `temporary` and makes it durable, but for its name.
+fn fill(temporary: &Path, mut manifest: Manifest, sinks: &BTreeMap<String, Parts>) -> Result<(), StageError> {
+    files::make_last_dir(temporary)?;
     for (sink, parts) in sinks {
         let folder = temporary.join(sink);
-        files::make_dir(&folder)?;
+        files::make_last_dir(&folder)?;
         for (name, bytes) in parts {
-            files::write_synced(&folder.join(name), bytes)?;
+            let points = if name.starts_with("bank.") { "bank" } else { "ckpt" };
+            files::write_synced(points, &folder.join(name), bytes)?;
             manifest.parts.push(PartEntry {
                 sink: sink.clone(),
                 name: name.clone(),
@@ -183,14 +213,10 @@ fn write_folder(
                 xxh3: files::checksum(bytes),
             });
         }
-        files::sync_dir(&folder)?;
+        files::sync_dir("bank", &folder)?;
     }
-    let text = serde_json::to_string_pretty(&manifest).expect("plain data serialises");
-    files::write_synced(&temporary.join(MANIFEST), text.as_bytes())?;
-    files::sync_dir(&temporary)?;
-    replaced.iter().try_for_each(|old| remove(old))?;
-    files::rename_dir(&temporary, &dir)?;
-    Ok(dir)
+    files::write_synced("manifest", &temporary.join(MANIFEST), &manifest.to_text())?;
+    files::sync_dir("manifest", temporary)
 }
 
 /// The newest checkpoint below `root` that is whole, and a line about each newer one that is not.
@@ -200,10 +226,10 @@ fn write_folder(
 pub fn newest(root: &Path) -> Result<Option<(Checkpoint, Vec<String>)>, StageError> {
     let mut damaged = Vec::new();
     for dir in complete(root)?.into_iter().rev() {
-        match open(&dir) {
+        match Manifest::read(&dir).and_then(|manifest| manifest.parts_below(&dir).map_err(Unusable::from)) {
             Ok(checkpoint) => return Ok(Some((checkpoint, damaged))),
-            Err(error) if error.code == 78 => return Err(error),
-            Err(error) => damaged.push(error.message),
+            Err(Unusable::Newer(error)) => return Err(error),
+            Err(Unusable::Damaged(error)) => damaged.push(error.message),
         }
     }
     if damaged.is_empty() {
@@ -226,33 +252,106 @@ pub fn newest_dir(root: &Path) -> Result<Option<PathBuf>, StageError> {
 /// Reads and verifies one checkpoint folder.
 ///
 /// # Errors
-/// If a file is missing or differs from the manifest (code 74), or it is from a newer program (78).
+/// If a file is missing or differs from the manifest, or it is from a newer program.
 pub fn open(dir: &Path) -> Result<Checkpoint, StageError> {
-    let path = dir.join(MANIFEST);
-    let bad =
-        |path: &Path, what: String| StageError::storage("checkpoint", format!("`{}` {what}", path.display()));
-    let manifest: Manifest = serde_json::from_slice(&files::read(&path)?)
-        .map_err(|error| bad(&path, format!("is not a manifest: {error}")))?;
-    if manifest.format > FORMAT {
-        return Err(StageError::refused(
-            "checkpoint",
-            format!("`{}` has format {}, this program reads up to {FORMAT}", path.display(), manifest.format),
-        ));
+    match Manifest::read(dir) {
+        Ok(manifest) => manifest.parts_below(dir),
+        Err(Unusable::Newer(error) | Unusable::Damaged(error)) => Err(error),
     }
-    let mut sinks: BTreeMap<String, Parts> = BTreeMap::new();
-    for entry in &manifest.parts {
-        let path = dir.join(&entry.sink).join(&entry.name);
-        let bytes = files::read(&path)?;
-        if bytes.len() as u64 != entry.bytes || files::checksum(&bytes) != entry.xxh3 {
-            let found = bytes.len();
-            return Err(bad(
-                &path,
-                format!("is damaged: {found} bytes, {} expected, or the checksum differs", entry.bytes),
-            ));
+}
+
+/// Why a checkpoint cannot be used.
+#[derive(Debug)]
+pub(crate) enum Unusable {
+    /// It is whole, and this program is too old for it: to go on from an older one would undo work unasked.
+    Newer(StageError),
+    /// It is not what was written.
+    Damaged(StageError),
+}
+
+impl From<StageError> for Unusable {
+    fn from(error: StageError) -> Self {
+        Self::Damaged(error)
+    }
+}
+
+fn bad(path: &Path, what: &str) -> StageError {
+    StageError::storage("checkpoint", format!("`{}` {what}", path.display()))
+}
+
+impl Manifest {
+    /// As JSON, whose last entry is a checksum of all before it.
+    pub(crate) fn to_text(&self) -> Vec<u8> {
+        let text = serde_json::to_string_pretty(self).expect("plain data serialises");
+        let body = text.strip_suffix("\n}").expect("an object with entries ends so").as_bytes();
+        [body, seal_of(body).as_bytes()].concat()
+    }
+
+    /// Reads and verifies the manifest in `dir`.
+    fn read(dir: &Path) -> Result<Self, Unusable> {
+        let path = dir.join(MANIFEST);
+        Self::parse(&path, &files::read(&path)?)
+    }
+
+    /// Verifies the text of the manifest at `path`.
+    pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Self, Unusable> {
+        let (body, seal) = text.split_at(text.len().saturating_sub(seal_of(&[]).len()));
+        let is_sealed = seal == seal_of(body).as_bytes();
+        let no_manifest =
+            |error: serde_json::Error| Unusable::Damaged(bad(path, &format!("is not a manifest: {error}")));
+        let version: Version = serde_json::from_slice(text).map_err(no_manifest)?;
+        // Layout 1 had no seal.
+        if !is_sealed && (version.format != 1 || version.seal.is_some()) {
+            return Err(bad(path, "is damaged: its last line is not the checksum of the lines before").into());
         }
-        sinks.entry(entry.sink.clone()).or_default().insert(entry.name.clone(), bytes);
+        if version.format > FORMAT {
+            let message = format!("has format {}, this program reads up to {FORMAT}", version.format);
+            return Err(Unusable::Newer(bad(path, &message)));
+        }
+        let manifest: Self = serde_json::from_slice(text).map_err(no_manifest)?;
+        let is_name = |name: &str| {
+            let mut parts = Path::new(name).components();
+            matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
+        };
+        match manifest.parts.iter().find(|part| !is_name(&part.sink) || !is_name(&part.name)) {
+            Some(part) => {
+                let place = format!("{}/{}", part.sink, part.name).escape_debug().to_string();
+                Err(bad(path, &format!("names a part outside the checkpoint: {place}")).into())
+            }
+            None => Ok(manifest),
+        }
     }
-    Ok(Checkpoint { dir: dir.to_owned(), manifest, sinks })
+
+    /// Reads and verifies the parts in `dir`.
+    fn parts_below(self, dir: &Path) -> Result<Checkpoint, StageError> {
+        let mut sinks: BTreeMap<String, Parts> = BTreeMap::new();
+        for entry in &self.parts {
+            let path = dir.join(&entry.sink).join(&entry.name);
+            let found = files::len(&path)?;
+            if found != entry.bytes {
+                return Err(bad(&path, &format!("is damaged: {found} bytes, {} expected", entry.bytes)));
+            }
+            let bytes = files::read(&path)?;
+            if files::checksum(&bytes) != entry.xxh3 {
+                return Err(bad(&path, "is damaged: its checksum is another"));
+            }
+            sinks.entry(entry.sink.clone()).or_default().insert(entry.name.clone(), bytes);
+        }
+        Ok(Checkpoint { dir: dir.to_owned(), manifest: self, sinks })
+    }
+}
+
+/// What every layout has.
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
+    #[serde(default)]
+    seal: Option<IgnoredAny>,
+}
+
+/// The end of a manifest that begins with `body`.
+pub(crate) fn seal_of(body: &[u8]) -> String {
+    format!(",\n  \"seal\": \"{}\"\n}}\n", sealed::checksum(body))
 }
 
 /// Folders with a final name below `root`, oldest first; none if it is not there.
@@ -273,10 +372,14 @@ fn place(dir: &Path) -> Option<(u64, u64)> {
     Some((step.parse().ok()?, generation.parse().ok()?))
 }
 
-/// Removes all but the newest `kept`, and what a kill left unfinished.
-fn purge(root: &Path, kept: u32) -> Result<(), StageError> {
-    let dirs = complete(root)?;
-    for dir in dirs.iter().take(dirs.len().saturating_sub(kept as usize)) {
+/// Removes all up to `step` but the newest `kept`, and what a kill left unfinished.
+///
+/// What comes after `step` was damaged when the run went on, or the run would have gone on from there. It counts
+/// for nothing, so that it never takes the place of a good one, and stays until the run comes by.
+fn purge(root: &Path, step: u64, kept: u32) -> Result<(), StageError> {
+    let mut dirs = complete(root)?;
+    dirs.retain(|dir| place(dir).is_some_and(|(of, _)| of <= step));
+    for dir in dirs.iter().take(dirs.len().saturating_sub(kept.max(1) as usize)) {
         remove(dir)?;
     }
     let unfinished = |path: &PathBuf| path.to_string_lossy().ends_with(UNFINISHED);
@@ -289,106 +392,14 @@ fn remove(dir: &Path) -> Result<(), StageError> {
     unnamed.push(UNFINISHED);
     let unnamed = PathBuf::from(unnamed);
     files::remove_dir(&unnamed)?;
-    files::rename_dir(dir, &unnamed)?;
+    files::rename("ckpt", dir, &unnamed)?;
+    failpoint::hit("purge::before_unlink");
     files::remove_dir(&unnamed)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn save(root: &Path, step: u64, content: &[u8]) -> PathBuf {
-        let parts = Parts::from([("a.bin".to_owned(), content.to_vec())]);
-        let sinks = BTreeMap::from([("train".to_owned(), parts)]);
-        write(root, Manifest::new(step, BTreeMap::new(), String::new(), BTreeMap::new()), &sinks, 2).unwrap()
-    }
-
-    #[test]
-    fn the_newest_is_read_and_the_oldest_are_removed() {
-        let root = tempfile::tempdir().unwrap();
-        for step in [5, 10, 100] {
-            save(root.path(), step, &[step as u8]);
-        }
-        let (checkpoint, damaged) = newest(root.path()).unwrap().unwrap();
-        assert_eq!(checkpoint.manifest.step, 100);
-        assert_eq!(checkpoint.sinks["train"]["a.bin"], [100]);
-        assert!(damaged.is_empty());
-        assert_eq!(complete(root.path()).unwrap().len(), 2);
-    }
-
-    #[test]
-    fn one_is_written_after_the_other_and_a_failure_is_told() {
-        let root = tempfile::tempdir().unwrap();
-        let mut writer = Writer::default();
-        for step in 1..=4u64 {
-            let parts = Parts::from([("a.bin".to_owned(), vec![step as u8; 100_000])]);
-            let sinks = BTreeMap::from([("train".to_owned(), parts)]);
-            let manifest = Manifest::new(step, BTreeMap::new(), String::new(), BTreeMap::new());
-            writer.begin(root.path().to_owned(), manifest, sinks, 2).unwrap();
-        }
-        writer.finish().unwrap();
-        let steps = complete(root.path())
-            .unwrap()
-            .iter()
-            .map(|dir| open(dir).unwrap().manifest.step)
-            .collect::<Vec<_>>();
-        assert_eq!(steps, [3, 4]);
-        let manifest = Manifest::new(5, BTreeMap::new(), String::new(), BTreeMap::new());
-        // A file where the folder should be.
-        let nowhere = root.path().join("step=00000004/manifest.json");
-        writer.begin(nowhere, manifest, BTreeMap::new(), 2).unwrap();
-        assert_eq!(writer.finish().unwrap_err().code, 74);
-    }
-
-    #[test]
-    fn every_flipped_bit_is_found_and_the_older_one_used() {
-        let root = tempfile::tempdir().unwrap();
-        save(root.path(), 1, b"older");
-        let dir = save(root.path(), 2, b"newer");
-        let path = dir.join("train/a.bin");
-        for bit in 0..40 {
-            let mut bytes = b"newer".to_vec();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            files::write_synced(&path, &bytes).unwrap();
-            let (checkpoint, damaged) = newest(root.path()).unwrap().unwrap();
-            assert_eq!(checkpoint.manifest.step, 1);
-            assert!(damaged[0].contains("a.bin"), "{damaged:?}");
-        }
-    }
-
-    #[test]
-    fn nothing_there_is_not_an_error_and_all_damaged_is() {
-        let root = tempfile::tempdir().unwrap();
-        assert!(newest(root.path()).unwrap().is_none());
-        let dir = save(root.path(), 1, b"only");
-        std::fs::remove_file(dir.join("train/a.bin")).unwrap();
-        assert_eq!(newest(root.path()).unwrap_err().code, 74);
-    }
-
-    #[test]
-    fn a_new_generation_comes_after_its_step_and_changes_nothing_beside_it() {
-        let root = tempfile::tempdir().unwrap();
-        let old = save(root.path(), 3, b"old");
-        for (name, content) in [("step=00000003+1", b"one"), ("step=00000003+2", b"two")] {
-            let mut checkpoint = newest(root.path()).unwrap().unwrap().0;
-            checkpoint.sinks.get_mut("train").unwrap().insert("a.bin".to_owned(), content.to_vec());
-            assert_eq!(write_generation(root.path(), &checkpoint).unwrap(), root.path().join(name));
-            assert_eq!(newest(root.path()).unwrap().unwrap().0.sinks["train"]["a.bin"], content);
-        }
-        assert_eq!(open(&old).unwrap().sinks["train"]["a.bin"], b"old");
-        // The run itself comes by again.
-        save(root.path(), 3, b"new");
-        assert_eq!(complete(root.path()).unwrap(), [old]);
-        assert_eq!(newest(root.path()).unwrap().unwrap().0.sinks["train"]["a.bin"], b"new");
-    }
-
-    #[test]
-    fn a_folder_without_its_final_name_does_not_exist() {
-        let root = tempfile::tempdir().unwrap();
-        let left = root.path().join("step=00000007.tmp");
-        std::fs::create_dir_all(left.join("train")).unwrap();
-        assert!(newest(root.path()).unwrap().is_none());
-        save(root.path(), 9, b"next");
-        assert!(!left.exists(), "the next checkpoint clears it away");
-    }
-}
+mod damage_tests;
+#[cfg(test)]
+mod power_tests;
+#[cfg(test)]
+mod tests;

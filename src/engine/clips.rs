@@ -10,6 +10,7 @@ use timely::dataflow::operators::probe;
 use timely::dataflow::{Scope, Stream};
 use timely::scheduling::activate::Activator;
 
+use super::blame;
 use super::crew::{Crew, Hand};
 use super::jobs::Jobs;
 use super::layout::{Layout, Sampling};
@@ -38,6 +39,7 @@ pub fn clips<'scope>(
             outstanding: BTreeMap::new(),
         });
         let (shared, probe, ahead) = (Arc::clone(shared), probe.clone(), layout.ahead);
+        let id = layout.operators[position].id.clone();
         move |output| {
             let Some(live) = state.as_mut() else { return };
             if shared.is_stopping() {
@@ -50,9 +52,11 @@ pub fn clips<'scope>(
                 made.parcels.into_iter().for_each(|parcel| output.session(&capability).give(parcel));
             }
             // Credit: at most `ahead` steps before the first one that has not been consumed.
-            live.hand_out(|step| {
-                let has_credit = step < ahead || !probe.less_than(&(step - ahead + 1));
-                has_credit && shared.warmup.admits(step, shared.consumed())
+            blame::within(&id, || {
+                live.hand_out(|step| {
+                    let has_credit = step < ahead || !probe.less_than(&(step - ahead + 1));
+                    has_credit && shared.warmup.admits(step, shared.consumed())
+                });
             });
             if !live.advance() {
                 state = None;

@@ -14,6 +14,7 @@ use reelflow_api::error::StageError;
 use reelflow_api::item::SamplePlan;
 use timely::scheduling::activate::SyncActivator;
 
+use super::blame;
 use super::decode::{Job, Made, Work};
 use super::layout::{Layout, OperatorKind};
 use super::shared::Shared;
@@ -44,10 +45,9 @@ impl Crew {
                 let work = Work::new(layout, (position, sampling), shared);
                 let (jobs, shared) = (jobs.clone(), Arc::clone(shared));
                 let body = move || {
-                    if catch_unwind(AssertUnwindSafe(|| work.run(&jobs))).is_err() {
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work.run(&jobs))) {
                         // Without this a worker would wait for ever for what this thread had in hand.
-                        let message = "a decoding thread panicked; this is a bug".to_owned();
-                        shared.fail(StageError { stage: "decode".to_owned(), message, code: 101 });
+                        shared.fail(blame::failure(&*panic, "decode"));
                     }
                 };
                 let thread = threads::spawn(&format!("decode-{number}"), body)?;

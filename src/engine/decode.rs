@@ -15,7 +15,7 @@ use super::making::{Making, batches};
 use super::parcel::Parcel;
 use super::shared::Shared;
 use crate::decode::{Decoder, decoder};
-use crate::edge::clock;
+use crate::edge::{clock, failpoint};
 
 /// How often a slot is drawn again before the run gives up: with a tenth of all segments bad, 16 bad
 /// draws in a row come once in 10^16.
@@ -132,12 +132,16 @@ impl Work {
     fn attempt(&mut self, plans: &[SamplePlan]) -> Result<Result<Vec<Parcel>, Skip>, StageError> {
         let (shared, media) = (&self.shared, &plans[0].segment.media);
         let begun = clock::now();
-        let mut making = Making::begin(&self.layout, self.position, plans, &shared.arena);
+        let mut making = Making::begin(&self.layout, self.position, plans, &shared.arena)?;
+        let augment = self.layout.behind(self.position).next();
+        let augment = augment.map_or("augment", |stage| self.layout.operators[stage].id.as_str());
         let (mut augmenting, mut failed) = (Duration::ZERO, None);
         let wanted = making.wanted().to_vec();
+        failpoint::hit("source::open");
         let decoded = self.decoder.decode(media, &wanted, &mut |index, frame| {
             let before = clock::now();
-            if let Err(error) = making.add(index, frame) {
+            failpoint::hit("source::frame");
+            if let Err(error) = blame::within(augment, || making.add(index, frame)) {
                 failed.get_or_insert(error);
             }
             augmenting += before.elapsed();
@@ -162,7 +166,11 @@ impl Work {
         counts.pictures.fetch_add(pictures, Ordering::Relaxed);
         counts.clips.fetch_add(plans.iter().map(|plan| plan.clips.len() as u64).sum(), Ordering::Relaxed);
         let finishing = clock::now();
-        let parcels = batches(making.finish(), plans);
+        let views = blame::within(augment, || {
+            failpoint::hit("op::augment");
+            making.finish()
+        });
+        let parcels = batches(views, plans);
         augmenting += finishing.elapsed();
         shared.times.augment.add_for(augmenting);
         shared.times.decode.add_for(begun.elapsed().saturating_sub(augmenting));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use reelflow_api::error::{Skip, StageError};
 use reelflow_api::stage::{Parts, Scalars, Sink};
 
+use super::blame;
 use super::checkpoint::{self, Manifest};
 use super::deliver::Delivery;
 use super::flow::{Flow, Next};
@@ -22,6 +23,9 @@ use crate::observe::summary::{Counters, Ending};
 
 /// How long the driver waits for a step before it looks at signals and skips.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Waiting longer than this for a slow disk is worth a line.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// An opened sink and its id.
 pub struct OpenSink {
@@ -91,6 +95,7 @@ impl Driver<'_> {
         loop {
             let next = self.flow.next(PATIENCE);
             self.note_skips()?;
+            self.writer.check()?;
             match next {
                 Next::Step(delivery) => {
                     let (wait, begun) = (waiting_since.elapsed(), clock::now());
@@ -149,7 +154,7 @@ impl Driver<'_> {
         let mut clips = 0;
         for (number, batch) in delivery.batches {
             let open = &mut self.sinks[number as usize];
-            scalars.extend(open.sink.consume(&batch)?);
+            scalars.extend(blame::within(&open.id, || open.sink.consume(&batch))?);
             clips = clips.max(batch.slots.len() as u32);
             self.counters.batches += 1;
             self.flow.shared.arena.give_back(batch);
@@ -185,7 +190,16 @@ impl Driver<'_> {
             return Ok(());
         }
         let manifest = Manifest { step, ..self.manifest.clone() };
-        self.writer.begin(self.dir.checkpoints(), manifest, states, self.settings.checkpoints_kept)
+        let kept = self.settings.checkpoints_kept;
+        let waited = self.writer.begin(self.dir.checkpoints(), manifest, states, kept)?;
+        if waited > SLOW {
+            let secs = waited.as_secs_f64();
+            self.recorder.note(format!(
+                "step {step}: waited {secs:.1} s for the checkpoint before; the disk is slower than \
+                 `run.checkpoint_every` asks of it"
+            ));
+        }
+        Ok(())
     }
 
     fn note_skips(&mut self) -> Result<(), StageError> {

@@ -13,6 +13,7 @@ use timely::dataflow::{Scope, Stream};
 use timely::scheduling::activate::Activator;
 use timely::worker::Worker;
 
+use super::blame;
 use super::clips::clips;
 use super::crew::Crew;
 use super::deliver::{Delivery, Waker, address, deliver};
@@ -167,13 +168,7 @@ fn work(
         }
     }));
     if let Err(panic) = outcome {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        shared.fail(StageError {
-            stage: "engine".to_owned(),
-            message: format!("a worker panicked: {text}"),
-            code: 101,
-        });
+        shared.fail(blame::failure(&*panic, "engine"));
     }
     if shared.has_failed() {
         for dataflow in worker.installed_dataflows() {

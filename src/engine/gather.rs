@@ -10,10 +10,11 @@ use timely::dataflow::channels::pact::ExchangeCore;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator as _;
 
+use super::blame;
 use super::parcel::{Parcel, Parcels};
 use super::shared::Shared;
 use crate::batch::collect::collect;
-use crate::edge::clock;
+use crate::edge::{clock, failpoint};
 
 /// One batch a step. Steps go round the workers, so that all of them copy pixels.
 pub fn gather<'scope>(
@@ -21,10 +22,10 @@ pub fn gather<'scope>(
     id: &str,
     shared: &Arc<Shared>,
 ) -> Stream<'scope, u64, Parcels> {
-    let shared = Arc::clone(shared);
+    let (shared, id) = (Arc::clone(shared), id.to_owned());
     let by_step =
         ExchangeCore::<CapacityContainerBuilder<Parcels>, _>::new(|parcel: &Parcel| parcel.batch.step);
-    parcels.unary_frontier(by_step, id, |_, _| {
+    parcels.unary_frontier(by_step, &id.clone(), |_, _| {
         let mut stash: BTreeMap<u64, (Capability<u64>, Vec<Batch>)> = BTreeMap::new();
         move |(input, frontier), output| {
             input.for_each_stamp(|capability, data| {
@@ -39,7 +40,10 @@ pub fn gather<'scope>(
                 }
                 let (step, (capability, parts)) = entry.remove_entry();
                 let begun = clock::now();
-                let batch = collect(step, parts);
+                let batch = blame::within(&id, || {
+                    failpoint::hit("op::batch");
+                    collect(step, parts)
+                });
                 shared.times.batch.add(begun);
                 output.session(&capability).give(Parcel { to: 0, batch });
             }

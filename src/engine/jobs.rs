@@ -9,6 +9,7 @@ use reelflow_api::stage::Place;
 use super::layout::{Layout, Sampling};
 use crate::decode::ahead;
 use crate::decode::plan::cost;
+use crate::edge::failpoint;
 
 /// One worker's jobs in order, step by step.
 ///
@@ -44,6 +45,7 @@ impl Jobs {
     pub fn next_if(&mut self, has_credit: impl Fn(u64) -> bool) -> Option<(u64, Vec<Vec<SamplePlan>>)> {
         let step = self.step().filter(|step| has_credit(*step))?;
         self.step += 1;
+        failpoint::hit("op::sample");
         let batch_size = self.sampling.batch_size;
         let plan = |slot| self.sampling.plan(Place { step, slot, batch_size, attempt: 0 });
         let mut mine = Vec::new();

@@ -43,7 +43,15 @@ pub struct Making {
 impl Making {
     /// Draws the parameters of every view that the augment stages behind the sampler at `position` make of
     /// `plans`, and takes a place in the step's blocks for it.
-    pub fn begin(layout: &Layout, position: usize, plans: &[SamplePlan], arena: &Arena) -> Self {
+    ///
+    /// # Errors
+    /// If there is no memory for the step.
+    pub fn begin(
+        layout: &Layout,
+        position: usize,
+        plans: &[SamplePlan],
+        arena: &Arena,
+    ) -> Result<Self, StageError> {
         let mut open = Vec::new();
         let mut places: Vec<(u32, u32, u32)> = Vec::new();
         for stage in layout.behind(position) {
@@ -59,7 +67,7 @@ impl Making {
                     .map(|clip| (augment.dtype(), shape(clip).iter().product::<usize>()))
                     .collect();
                 let slots = layout.batch_size(position);
-                let blocks = arena.lend((plan.step, stage), plan.slot, slots, &parts);
+                let blocks = arena.lend((plan.step, stage), plan.slot, slots, &parts)?;
                 for (clip, pixels) in plan.clips.iter().zip(blocks) {
                     let number = open.len() as u32;
                     let frames = clip.frames.iter().enumerate();
@@ -84,7 +92,7 @@ impl Making {
             }
             uses.push(Use { wanted: wanted.len() as u32 - 1, open, frame });
         }
-        Self { open, wanted, uses }
+        Ok(Self { open, wanted, uses })
     }
 
     /// Positions in the medium of all pictures needed, strictly increasing.

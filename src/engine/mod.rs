@@ -13,6 +13,7 @@
 pub mod arena;
 pub mod bank_bridge;
 pub mod bench;
+mod blame;
 pub mod blind;
 pub mod checkpoint;
 pub mod clips;

@@ -6,6 +6,7 @@ use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator as _;
 
+use super::blame;
 use super::layout::{Layout, OperatorKind};
 use super::parcel::{Parcel, Parcels};
 use super::shared::Shared;
@@ -45,7 +46,9 @@ pub fn views<'scope>(
                 let OperatorKind::Views(stage) = &layout.operators[position].kind else { return };
                 for mut parcel in data.flat_map(timely::container::DrainContainer::drain) {
                     let begun = clock::now();
-                    let applied = stage.apply(&mut parcel.batch, layout.operators[position].key);
+                    let operator = &layout.operators[position];
+                    let applied =
+                        blame::within(&operator.id, || stage.apply(&mut parcel.batch, operator.key));
                     shared.times.views.add(begun);
                     match applied {
                         Ok(()) => output.session(&capability).give(parcel),

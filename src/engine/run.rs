@@ -1,6 +1,8 @@
 //! A checked plan from first scan to closing summary.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use reelflow_api::item::{Catalogue, SegmentId};
 use reelflow_api::rng::Key;
 use reelflow_api::stage::SinkContext;
 
+use super::blame;
 use super::checkpoint::{self, Checkpoint, Manifest};
 use super::driver::{self, Driver, OpenSink, Watcher};
 use super::flow::Flow;
@@ -20,7 +23,7 @@ use super::scan::scan;
 use crate::config::EvalSettings;
 use crate::config::{Plan, RunSettings};
 use crate::edge::signal::Stop;
-use crate::edge::threads;
+use crate::edge::{failpoint, process, threads};
 #[cfg(feature = "torch")]
 use crate::eval::during::watcher;
 use crate::observe::quarantine::Quarantine;
@@ -58,11 +61,11 @@ pub struct Outcome {
 /// # Errors
 /// Whatever ended the run, with the exit code to use.
 pub fn run(plan: Plan, options: Options) -> Result<Outcome, StageError> {
-    let trainer = threads::spawn("trainer", move || run_here(plan, &options))?;
-    trainer.join().unwrap_or_else(|_| {
-        let message = "the trainer thread panicked; this is a bug".to_owned();
-        Err(StageError { stage: "trainer".to_owned(), message, code: 101 })
-    })
+    let trainer = threads::spawn("trainer", move || {
+        let ran = catch_unwind(AssertUnwindSafe(|| run_here(plan, &options)));
+        ran.unwrap_or_else(|panic| Err(blame::failure(&*panic, "trainer")))
+    })?;
+    trainer.join().unwrap_or_else(|panic| Err(blame::failure(&*panic, "trainer")))
 }
 
 fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
@@ -73,6 +76,7 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     let settings = parts.run.clone();
     let out = settings.out.clone().ok_or_else(|| StageError::refused("run", "`run.out` names no folder"))?;
     let out = if out == default { run_dir::choose(&default, options.start) } else { out };
+    process::allow_files(files_needed(&settings))?;
     let dir = RunDir::enter(&out, options.start)?;
     let resume_point = match options.start {
         Start::Resume => dir.resume_point(&resolved)?,
@@ -81,7 +85,11 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     dir.write_config(&resolved)?;
     let mut quarantine = Quarantine::open(&dir.path)?;
     let mut counters = Counters::default();
-    let mut scans = scan(&parts)?;
+    let mut scans = blame::within("scan", || {
+        let scans = scan(&parts);
+        failpoint::hit("scan::after");
+        scans
+    })?;
     counters.inputs_seen = scans.inputs_seen;
     counters.inputs_ok = scans.inputs_ok;
     counters.segments = scans.segments;
@@ -96,7 +104,9 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     let checkpoint = match resume_point {
         Some((checkpoint, damaged)) => {
             for line in damaged {
-                eprintln!("warning: checkpoint: {line}; using step {}", checkpoint.manifest.step);
+                let step = checkpoint.manifest.step;
+                // A closed standard error must not end a run.
+                let _ = writeln!(std::io::stderr(), "warning: checkpoint: {line}; using step {step}");
             }
             same_catalogue(&checkpoint, &versions)?;
             same_files(&checkpoint.manifest.files, &files)?;
@@ -200,6 +210,11 @@ fn flow(
     let ending = driven?;
     joined?;
     Ok((ending, results?))
+}
+
+/// Files that may be open at once: a decoder of a file holds it and its pipeline's pipes, scanning takes one a core.
+fn files_needed(settings: &RunSettings) -> u64 {
+    32 + 16 * workers(settings).max(threads::cores()) as u64
 }
 
 /// Worker threads to start.

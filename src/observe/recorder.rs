@@ -1,7 +1,7 @@
 //! Keeps the books of a run: metrics, TensorBoard events and the progress line, one call a step.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -75,6 +75,7 @@ pub struct Learnt {
 /// Keeps the books of one run. Owned by whoever drives the sinks.
 pub struct Recorder {
     metrics: MetricsFile,
+    metrics_path: PathBuf,
     events: EventFile,
     options: RecorderOptions,
     meter: Meter,
@@ -129,6 +130,7 @@ impl Recorder {
         }
         Ok(Self {
             metrics,
+            metrics_path: path,
             events,
             meter: Meter::default(),
             loss,
@@ -156,7 +158,7 @@ impl Recorder {
         let numbers = numbers(report);
         self.metrics
             .write(report.step, &numbers)
-            .map_err(|error| storage("write", Path::new("metrics.jsonl"), &error))?;
+            .map_err(|error| storage("write", &self.metrics_path, &error))?;
         self.events
             .scalars(unix_secs, report.step, &numbers)
             .map_err(|error| storage("write", self.events.path(), &error))?;
@@ -210,7 +212,7 @@ impl Recorder {
             Voice::Lines(to) => {
                 let _ = writeln!(to, "{}", line.as_ref());
             }
-            Voice::Bar(bar) => bar.suspend(|| eprintln!("{}", line.as_ref())),
+            Voice::Bar(bar) => bar.suspend(|| _ = writeln!(io::stderr(), "{}", line.as_ref())),
         }
     }
 
@@ -222,7 +224,7 @@ impl Recorder {
         if let Voice::Bar(bar) = &self.voice {
             bar.finish_and_clear();
         }
-        self.metrics.sync().map_err(|error| storage("sync", Path::new("metrics.jsonl"), &error))?;
+        self.metrics.sync().map_err(|error| storage("sync", &self.metrics_path, &error))?;
         self.events.sync().map_err(|error| storage("sync", self.events.path(), &error))
     }
 

@@ -41,7 +41,12 @@ type Bad = (u64, String);
 /// # Errors
 /// If it cannot be read, is not UTF-8, or a line does not fit; the message names file and line.
 pub fn read(list: &Path, root: Option<&Path>) -> Result<Vec<Entry>, StageError> {
-    let text = text(list)?;
+    parse(list, files::read(list)?, root)
+}
+
+/// [`read`] of the content of a list.
+pub(crate) fn parse(list: &Path, bytes: Vec<u8>, root: Option<&Path>) -> Result<Vec<Entry>, StageError> {
+    let text = text(list, bytes)?;
     let places = Places { root, beside: list.parent().unwrap_or(Path::new("")) };
     let name = list.file_name().unwrap_or_default().to_string_lossy();
     let extension = list.extension().unwrap_or_default().to_string_lossy().to_lowercase();
@@ -61,8 +66,7 @@ pub fn read(list: &Path, root: Option<&Path>) -> Result<Vec<Entry>, StageError> 
     entries.map_err(|bad| refused(list, bad))
 }
 
-fn text(list: &Path) -> Result<String, StageError> {
-    let bytes = files::read(list)?;
+fn text(list: &Path, bytes: Vec<u8>) -> Result<String, StageError> {
     let text = String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = before.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;

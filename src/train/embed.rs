@@ -165,9 +165,19 @@ pub(super) fn guarded<T>(stage: &str, work: impl FnOnce() -> T) -> Result<T, Sta
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("unknown panic");
         let first = text.lines().next().unwrap_or_default();
-        let memory = text.contains("out of memory") || text.contains("allocate memory");
-        let help = if memory { "; use a smaller batch, clip or encoder" } else { "" };
-        StageError::failed(stage, format!("libtorch gave up: {first}{help}"))
+        if text.contains("out of memory") || text.contains("allocate memory") {
+            let help = "use a smaller batch, clip or encoder";
+            return StageError::transient(stage, format!("libtorch is out of memory: {first}; {help}"));
+        }
+        // The variants of `TchError`; any other panic is our own mistake.
+        if ["Torch(", "Convert(", "Shape("].iter().any(|kind| text.contains(kind)) {
+            return StageError::failed(stage, format!("libtorch gave up: {first}"));
+        }
+        StageError {
+            stage: stage.to_owned(),
+            message: format!("panicked: {first}; this is a bug"),
+            code: 101,
+        }
     })
 }
 

@@ -24,6 +24,7 @@ use super::schedule::{Moment, ScheduleKind};
 use super::settings::{MomentumSchedule, Precision, TrainSettings};
 use super::{device, export};
 use crate::bank::sealed;
+use crate::edge::failpoint;
 
 /// Part with the trained network.
 pub const QUERY: &str = "query.safetensors";
@@ -180,6 +181,7 @@ impl Trainer {
 
     fn learn(&mut self, batch: &Batch) -> Result<Scalars, StageError> {
         let step = batch.step;
+        failpoint::hit("train::step");
         let steps = self.steps.unwrap_or(u64::MAX);
         let (batch_size, epoch) = (u64::from(self.batch_size), self.epoch_clips.unwrap_or(0));
         let now = Moment { step, steps, batch: batch_size, epoch };
@@ -189,6 +191,7 @@ impl Trainer {
         let ids: Vec<i64> = batch.slots.iter().map(|slot| slot.segment.0 as i64).collect();
         let Pass { loss, keys, scalars, frozen } = self.pass(batch, &ids)?;
         let norm = if loss.is_finite() { Optimizer::grad_norm(&self.query.store) } else { f64::NAN };
+        let norm = failpoint::number("train::grad").unwrap_or(norm);
         if norm.is_finite() {
             self.frozen = frozen;
             for (id, keys) in &keys {
@@ -258,7 +261,10 @@ impl Trainer {
             let key = chance;
             let step =
                 Step { step: batch.step, views: &views, ids: &ids, labels, banks: &banks, frozen, key };
-            let found = guarded(&self.id, || self.task.loss(&mut pair, &step))??;
+            let mut found = guarded(&self.id, || self.task.loss(&mut pair, &step))??;
+            if let Some(factor) = failpoint::number("train::loss") {
+                found.loss = found.loss * factor;
+            }
             let value = found.loss.double_value(&[]);
             pass.loss += value / parts as f64;
             if !value.is_finite() {

@@ -108,6 +108,11 @@ impl StageError {
         Self { stage: stage.into(), message: message.into(), code: 74 }
     }
 
+    /// Something that may be better next time: out of memory, a peer lost (exit code 75). The last checkpoint loads.
+    pub fn transient(stage: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { stage: stage.into(), message: message.into(), code: 75 }
+    }
+
     /// What was asked for does not fit the saved state or the data (exit code 78).
     pub fn refused(stage: impl Into<String>, message: impl Into<String>) -> Self {
         Self { stage: stage.into(), message: message.into(), code: 78 }

@@ -73,6 +73,19 @@ impl Pixels {
         Self { dtype, bytes }
     }
 
+    /// `count` zeros, or nothing if there is no memory for them: a plain allocation that fails ends the process.
+    #[must_use]
+    pub fn try_zeroed(dtype: Dtype, count: usize) -> Option<Self> {
+        let bytes = count.checked_mul(dtype.size())?;
+        // The block itself must come from an allocation that is zeroed by the system, which cannot be asked whether it
+        // would fail. What was free a moment before is free.
+        let mut trial: Vec<u8> = Vec::new();
+        trial.try_reserve_exact(bytes).ok()?;
+        // Without this the compiler may leave the unused block out, and say that there was room.
+        drop(std::hint::black_box(trial));
+        Some(Self::zeroed(dtype, count))
+    }
+
     /// Type of the values.
     #[must_use]
     pub fn dtype(&self) -> Dtype {

@@ -134,6 +134,16 @@ impl Syntax {
     }
 }
 
+/// Reads the heads of a unit of any bytes in every way there is; for [`crate::testing::hostile`].
+pub fn heads(unit: &[u8]) {
+    for size in 1..=4 {
+        for syntax in [Syntax::H264(size), Syntax::H265(size), Syntax::Other] {
+            let _ = (syntax.is_closed(unit), syntax.layer(unit));
+            assert!(nals(unit, size).map(<[u8]>::len).sum::<usize>() <= unit.len());
+        }
+    }
+}
+
 /// The NAL units of an access unit, each behind its length of `size` bytes; ends early where one is cut short.
 fn nals(unit: &[u8], size: usize) -> impl Iterator<Item = &[u8]> {
     let mut rest = unit;

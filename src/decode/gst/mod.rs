@@ -30,6 +30,7 @@ pub use doctor::doctor;
 pub use encode::Encoder;
 pub use files::FileDecoder;
 pub use index::probe;
+pub use locate::heads;
 
 /// Starts GStreamer once, and ranks away everything that reaches for the network.
 fn init() -> Result<(), Failure> {

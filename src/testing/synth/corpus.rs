@@ -77,7 +77,7 @@ pub fn make(
     files::remove_dir(&partial)?;
     let written = write(&partial, arguments, &footage, key, note).and_then(|bytes| {
         files::remove_dir(out)?;
-        files::rename_dir(&partial, out)?;
+        files::rename("file", &partial, out)?;
         Ok(bytes)
     });
     if written.is_err() {
