@@ -11,7 +11,7 @@ use std::time::Duration;
 use parts::{Cam, Listed, Seen, recording, segments, text};
 use reelflow::api::error::SkipReason;
 use reelflow::api::feed::News;
-use reelflow::api::item::{Catalogue, SegmentId};
+use reelflow::api::item::{Catalogue, Segment, SegmentId};
 use reelflow::api::stage::Source;
 use reelflow::engine::changes::{self, Prepared};
 use reelflow::engine::flow::{Flow, Next};
@@ -88,6 +88,32 @@ fn the_same_versions_at_the_same_steps_give_the_same_batches() {
     }
 }
 
+#[test]
+fn where_all_that_was_planned_has_gone_a_newer_version_is_drawn_from() {
+    let version = |segments: Vec<Arc<Segment>>| vec![Arc::new(Catalogue { version: 1, segments })];
+    let gone = || version(vec![parts::gone(1), parts::gone(2)]);
+    let run = |patience: Duration| {
+        let timeline = Arc::new(Timeline::new(0, patience));
+        timeline.publish(0, gone(), true, Change::default());
+        let parts = with_sources(3, &[("cam", Arc::new(Cam::new(1)))]);
+        let numbers = HashMap::from([("windows".to_owned(), 0)]);
+        let (layout, _) = parts.layout_on(&timeline, &numbers, 0).unwrap();
+        (Flow::start(layout, 2).unwrap(), timeline)
+    };
+    let (flow, timeline) = run(Duration::from_secs(60));
+    parts::until("what has gone is noticed", || !flow.shared.take_skips().is_empty());
+    timeline.publish(0, version(segments(&[5, 6])), true, Change::default());
+    let taken = take(&flow, 9);
+    assert_eq!(taken.len(), 3);
+    assert!(taken.iter().all(|(ids, _)| ids.len() == 2 && ids.iter().all(|id| [5, 6].contains(id))));
+    flow.finish().unwrap();
+    // Without one the run ends with what happened.
+    let (flow, _) = run(Duration::ZERO);
+    while !matches!(flow.next(Duration::from_secs(1)), Next::End) {}
+    let error = flow.finish().unwrap_err();
+    assert!(error.message.contains("16 segments in a row could not be decoded"), "{error}");
+}
+
 /// A flow with everything that tells of changes, as a run has it.
 struct Going {
     flow: Flow,
@@ -130,7 +156,7 @@ fn a_feed_that_tells_faster_than_is_used_does_not_grow_in_memory() {
     let going = start(with_sources(0, &[("cam", Arc::clone(&cam) as Arc<dyn Source>)]), 2);
     let tell = cam.tell();
     let mut told: Vec<Weak<_>> = Vec::new();
-    let alive = |told: &[Weak<reelflow::api::item::Segment>]| {
+    let alive = |told: &[Weak<Segment>]| {
         told.iter().filter(|segment| segment.strong_count() > 0).count()
     };
     let mut most = 0;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use reelflow_api::item::{Catalogue, Origin, Segment, SegmentId};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::source::catalogue;
 
@@ -40,7 +41,8 @@ pub fn collection() -> Box<dyn Collection> {
 /// A map in the catalogue's order. A version costs as much as the catalogue is long.
 #[derive(Default)]
 struct Plain {
-    now: BTreeMap<Place, Arc<Segment>>,
+    /// With a hash of each, so that a version does not look at every frame again.
+    now: BTreeMap<Place, (Arc<Segment>, u64)>,
     places: BTreeMap<SegmentId, Place>,
     /// As the last version had them.
     before: BTreeMap<SegmentId, Option<Arc<str>>>,
@@ -70,12 +72,13 @@ impl Collection for Plain {
         for segment in added {
             let place = place(&source, &segment);
             self.places.insert(segment.id, place.clone());
-            self.now.insert(place, segment);
+            let hash = catalogue::version(std::slice::from_ref(&segment));
+            self.now.insert(place, (segment, hash));
         }
     }
 
     fn close(&mut self) -> Closed {
-        let segments: Vec<Arc<Segment>> = self.now.values().cloned().collect();
+        let segments: Vec<Arc<Segment>> = self.now.values().map(|(segment, _)| Arc::clone(segment)).collect();
         let mut closed = Closed::default();
         for segment in &segments {
             match self.before.get(&segment.id) {
@@ -85,7 +88,8 @@ impl Collection for Plain {
             }
         }
         self.before = segments.iter().map(|segment| (segment.id, segment.label.clone())).collect();
-        closed.catalogue = Catalogue { version: catalogue::version(&segments), segments };
+        let hashes: Vec<u8> = self.now.values().flat_map(|(_, hash)| hash.to_le_bytes()).collect();
+        closed.catalogue = Catalogue { version: xxh3_64(&hashes), segments };
         closed
     }
 }

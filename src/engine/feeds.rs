@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use reelflow_api::error::StageError;
-use reelflow_api::feed::{FeedCounts, Running};
+use reelflow_api::feed::{FeedCounts, News, Running};
 use reelflow_api::stage::Source;
 
 use super::publisher::{Notes, Publishing, QUEUED, Told};
-use crate::edge::threads;
+use crate::edge::{clock, threads};
 use crate::source::watch::Watched;
+
+/// A thread that watches pauses at least so many times as long as it looked.
+const LOOKED_SHARE: u32 = 4;
 
 /// A watched source, how often it is looked at, and for which reader.
 pub struct Watch {
@@ -69,7 +72,7 @@ impl Feeds {
             let name: Arc<str> = id.as_str().into();
             let sender = sender.clone();
             // Who tells after the end is not heard.
-            let tell = Arc::new(move |news| drop(sender.send(Told::News(Arc::clone(&name), news))));
+            let tell = Arc::new(move |news: News| drop(sender.send(Told::News(Arc::clone(&name), news))));
             let feed = source.feed().expect("only feeds are started");
             let running = feed
                 .start(&id, tell)
@@ -133,8 +136,12 @@ impl Watch {
     /// Looks, tells and pauses until the other end of `stopped` is gone.
     fn run(mut self, stopped: &Receiver<()>, told: &Sender<Told>) {
         let source: Arc<str> = self.watched.id().into();
-        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(self.pause) {
+        let mut pause = self.pause;
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
+            let begun = clock::now();
             let looked = catch_unwind(AssertUnwindSafe(|| self.watched.look()));
+            // A great archive is looked at less often than was asked for, rather than all the time.
+            pause = self.pause.max(begun.elapsed() * LOOKED_SHARE);
             let news = match looked {
                 Ok(Ok(look)) if look.is_empty() => continue,
                 Ok(Ok(look)) => Told::Looked(self.reader, Arc::clone(&source), look),

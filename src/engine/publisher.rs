@@ -113,7 +113,9 @@ struct Update {
     change: Change,
     /// Segments that came with it, and may leave with it.
     came: BTreeSet<SegmentId>,
-    /// Segments that were taken out and are there again with other content.
+    /// Segments of watched sources that were taken out,
+    out: BTreeSet<SegmentId>,
+    /// and those of them that are there again.
     again: Vec<Arc<Segment>>,
     /// Who wants to know when it is published.
     waiting: Vec<Sender<()>>,
@@ -214,18 +216,21 @@ impl Publisher {
             return;
         }
         update.is_due = true;
-        let gone: BTreeSet<SegmentId> = removed.iter().copied().collect();
+        let out: Vec<SegmentId> = removed.iter().chain(&left).copied().collect();
+        let is_out: BTreeSet<SegmentId> = out.iter().copied().collect();
+        update.change.marks.retain(|(_, id, _)| !is_out.contains(id));
+        update.again.retain(|segment| !is_out.contains(&segment.id));
+        update.out.extend(is_out);
+        update.change.told.removed.extend(removed);
+        update.change.told.left.extend(left);
         for (segment, mark) in &added {
             update.change.marks.push((Arc::clone(source), segment.id, *mark));
-            if gone.contains(&segment.id) {
+            if update.out.contains(&segment.id) {
                 update.again.push(Arc::clone(segment));
             }
         }
-        let out = removed.iter().chain(&left).copied().collect();
         let added = added.into_iter().map(|(segment, _)| segment).collect();
         self.open[reader].update(source, added, out);
-        update.change.told.removed.extend(removed);
-        update.change.told.left.extend(left);
     }
 
     /// Makes a version of it and publishes that, or the end.

@@ -112,6 +112,12 @@ pub fn segments(ids: &[u64]) -> Vec<Arc<Segment>> {
     ids.iter().map(|id| segment(*id, media(*id as u32, 16, 8, times()))).collect()
 }
 
+/// A segment of a file that is not there.
+pub fn gone(id: u64) -> Arc<Segment> {
+    let origin = Origin::File(format!("/nonexistent/{id}.mp4").into());
+    segment(id, Media { origin, name: format!("/nonexistent/{id}.mp4"), ..media(0, 16, 8, times()) })
+}
+
 /// A recorded segment of the pictures of a pattern.
 pub fn recording(id: u64, pattern: u64) -> Arc<Segment> {
     let pictures = times().into_iter().map(|time| picture(pattern as u32, time, 16, 8)).collect();
