@@ -66,7 +66,7 @@ fn the_same_versions_at_the_same_steps_give_the_same_batches() {
         assert_eq!(timeline.publish(9, version(&[6]), true, Change::default()), 9);
         let parts = with_sources(14, &[("cam", Arc::new(Cam::new(1)))]);
         let numbers = HashMap::from([("windows".to_owned(), 0)]);
-        let (layout, _) = parts.layout_on(&timeline, &numbers, 0).unwrap();
+        let (layout, _) = parts.layout_on(&timeline, &numbers, &HashMap::new(), 0).unwrap();
         let flow = Flow::start(layout, workers).unwrap();
         let taken = take(&flow, 20);
         flow.finish().unwrap();
@@ -97,7 +97,7 @@ fn where_all_that_was_planned_has_gone_a_newer_version_is_drawn_from() {
         timeline.publish(0, gone(), true, Change::default());
         let parts = with_sources(3, &[("cam", Arc::new(Cam::new(1)))]);
         let numbers = HashMap::from([("windows".to_owned(), 0)]);
-        let (layout, _) = parts.layout_on(&timeline, &numbers, 0).unwrap();
+        let (layout, _) = parts.layout_on(&timeline, &numbers, &HashMap::new(), 0).unwrap();
         (Flow::start(layout, 2).unwrap(), timeline)
     };
     let (flow, timeline) = run(Duration::from_secs(60));
@@ -125,7 +125,7 @@ fn start(parts: Parts, workers: usize) -> Going {
     let scans = scan(&parts).unwrap();
     let changing = scans.changing.expect("a source changes");
     let timeline = changes::timeline(&changing, 0);
-    let (layout, _): (Layout, _) = parts.layout_on(&timeline, &changing.numbers, 0).unwrap();
+    let (layout, _): (Layout, _) = parts.layout_on(&timeline, &changing.numbers, &HashMap::new(), 0).unwrap();
     let prepared = Prepared::new(changing, Arc::clone(&timeline), Change::default(), &layout);
     let flow = Flow::start(layout, workers).unwrap();
     let changes = prepared.start(&flow.shared).unwrap();

@@ -89,8 +89,8 @@ impl Known {
             if left.is_empty() && !segments.is_empty() {
                 let count = segments.len();
                 let message = format!(
-                    "the checkpoint knows {count} segments of the watched source `{source}`, and nothing of it is there; \
-                     make it available, take segments out of the banks with `reelflow bank forget`, or start a new run"
+                    "the checkpoint knows {count} segments of the watched source `{source}`, and nothing of it is \
+                     there; make it available, or start a new run with --overwrite or another --out"
                 );
                 return Err(StageError::refused("resume", message));
             }

@@ -128,8 +128,8 @@ impl Sampling {
         }
     }
 
-    /// The newest catalogue if its version has a higher number than `than`: what could not be decoded may be gone. Waits
-    /// for one as long as it can take until that is noticed, and while nothing at all is there, as long as `may_wait`.
+    /// The newest catalogue if its version has a higher number than `than`: what could not be decoded may be gone.
+    /// Waits for one as long as it can take until that is noticed, and while nothing at all is there, as long as `may_wait`.
     #[must_use]
     pub fn newer(&self, than: u64, may_wait: impl Fn() -> bool) -> Option<(u64, Arc<Catalogue>)> {
         const SLICE: Duration = Duration::from_millis(100);
@@ -259,20 +259,30 @@ impl Parts {
     }
 
     /// As [`Parts::layout`], with versions that come while the steps run; `numbers` has each sampler's number in them.
+    /// `fixed` has the catalogues of samplers that read nothing that changes.
     ///
     /// # Errors
-    /// If a sampler goes through its catalogue from end to end, which none that changes has.
+    /// If a sampler cannot sample from its fixed catalogue, or goes through one that changes from end to end.
     pub fn layout_on(
         self,
         timeline: &Arc<Timeline>,
         numbers: &HashMap<String, usize>,
+        fixed: &HashMap<String, Catalogue>,
         first_step: u64,
     ) -> Result<(Layout, Vec<SinkEntry>), StageError> {
         let drawn = |id: &str, inputs: &[String], sampler: &dyn Sampler| {
-            if sampler.samples(&Catalogue::default()).is_some() {
-                return Err(StageError::refused(id, goes_through(inputs)));
+            let drawn = Drawn::Changing(Arc::clone(timeline), numbers[id]);
+            match fixed.get(id) {
+                Some(catalogue) if catalogue.segments.is_empty() => Err(nothing(id, inputs)),
+                Some(catalogue) => {
+                    sampler.check(catalogue)?;
+                    Ok((sampler.samples(catalogue), drawn))
+                }
+                None if sampler.samples(&Catalogue::default()).is_some() => {
+                    Err(StageError::refused(id, goes_through(inputs)))
+                }
+                None => Ok((None, drawn)),
             }
-            Ok((None, Drawn::Changing(Arc::clone(timeline), numbers[id])))
         };
         let (layout, sinks) = self.assemble(first_step, drawn)?;
         Ok((Layout { timeline: Some(Arc::clone(timeline)), ..layout }, sinks))
@@ -339,18 +349,16 @@ impl Parts {
 }
 
 /// That a sampler has no segment.
-#[must_use]
-pub fn nothing(sampler: &str, inputs: &[String]) -> StageError {
+fn nothing(sampler: &str, inputs: &[String]) -> StageError {
     let inputs = inputs.join(", ");
     StageError::failed(sampler, format!("nothing to sample from: {inputs} gave no usable segment"))
 }
 
 /// Why a sampler with an end cannot read a source that changes.
-#[must_use]
-pub fn goes_through(inputs: &[String]) -> String {
+fn goes_through(inputs: &[String]) -> String {
     format!(
-        "goes through a list of segments once, and what {} gives changes while it does; use `triplet` or `uniform`, or \
-         set `watch = false`",
+        "goes through a list of segments once, and what {} gives changes while it does; use `triplet` or \
+         `uniform`, or files that are not watched",
         inputs.join(", ")
     )
 }

@@ -15,7 +15,7 @@ use super::checkpoint::{self, Checkpoint, Manifest};
 use super::driver::{self, Driver, OpenSink, Watcher};
 use super::flow::Flow;
 use super::known;
-use super::layout::{self, Layout, Parts, SinkEntry};
+use super::layout::{Layout, Parts, SinkEntry};
 use super::run_dir::{self, RunDir, Start};
 use super::scan::{Scans, scan};
 #[cfg(not(feature = "torch"))]
@@ -226,17 +226,10 @@ fn lay_out(
         let (layout, entries) = parts.layout(scans.catalogues, first)?;
         return Ok((layout, entries, None));
     };
-    for (id, number) in &changing.numbers {
-        let reader = &changing.readers[*number];
-        let may_come = |input: &String| {
-            reader.feeds.contains(input) || changing.watched.iter().any(|(_, watched)| watched.id() == input)
-        };
-        if scans.catalogues[id].segments.is_empty() && !reader.inputs.iter().any(may_come) {
-            return Err(layout::nothing(id, &reader.inputs));
-        }
-    }
+    let mut fixed = scans.catalogues;
+    fixed.retain(|id, _| !changing.readers[changing.numbers[id]].changes);
     let timeline = changes::timeline(&changing, first);
-    let (layout, entries) = parts.layout_on(&timeline, &changing.numbers, first)?;
+    let (layout, entries) = parts.layout_on(&timeline, &changing.numbers, &fixed, first)?;
     let before = checkpoint.and_then(|checkpoint| checkpoint.sinks.get(known::PART));
     let removed = changes::removed_since(before, &changes::known(&changing))?;
     let prepared = Prepared::new(changing, timeline, removed, &layout);

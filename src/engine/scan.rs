@@ -55,6 +55,8 @@ pub struct Reader {
     pub start_after: u64,
     /// Those of the inputs that are feeds.
     pub feeds: BTreeSet<String>,
+    /// Whether any of the inputs changes while the run goes on.
+    pub changes: bool,
     /// What the other inputs gave at the start.
     pub segments: Vec<(String, Vec<Arc<Segment>>)>,
 }
@@ -123,6 +125,7 @@ impl Scans {
             self.catalogues.insert(id.to_owned(), catalogue);
             return Ok(reader);
         }
+        reader.changes = true;
         for (input, source) in others {
             if let Some(feed) = source.feed() {
                 reader.start_after = reader.start_after.max(feed.start_after());
