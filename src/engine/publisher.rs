@@ -296,3 +296,99 @@ impl Open {
         self.is_stale = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::timeline::At;
+    use crate::sample::fixture::{segment, steady};
+
+    /// A publisher for one reader of a feed `cam` and a watched source `files` with these segments.
+    fn publisher(files: &[u64]) -> Publisher {
+        let segments = files.iter().map(|id| segment(*id, steady(20))).collect();
+        let reader = Reader {
+            inputs: vec!["cam".to_owned(), "files".to_owned()],
+            frames_min: 10,
+            start_after: 2,
+            feeds: BTreeSet::from(["cam".to_owned()]),
+            changes: true,
+            segments: vec![("files".to_owned(), segments)],
+        };
+        Publisher::new(Publishing {
+            readers: vec![reader],
+            batch_sizes: vec![2],
+            is_endless: false,
+            has_watched: true,
+            first: Change::default(),
+            timeline: Arc::new(Timeline::new(0, Duration::ZERO)),
+            shared: Arc::default(),
+            notes: Arc::default(),
+        })
+    }
+
+    /// What is told of one version made of all that.
+    fn told(publisher: &mut Publisher, all: Vec<Told>) -> Change {
+        // Somebody plans a step, so that the next version is one of its own.
+        let step = publisher.about.timeline.take_changes(u64::MAX).last().map_or(0, |one| one.told.step);
+        assert!(matches!(publisher.about.timeline.at(step, 0), At::Ready(_)));
+        let mut update = Update::default();
+        all.into_iter().for_each(|one| publisher.take(one, &mut update));
+        publisher.publish(update);
+        publisher.about.timeline.take_changes(u64::MAX).pop().unwrap_or_default()
+    }
+
+    fn came(id: u64, frames: u32) -> Told {
+        Told::News("cam".into(), News::Came(segment(id, steady(frames))))
+    }
+
+    fn left(id: u64) -> Told {
+        Told::News("cam".into(), News::Left(SegmentId(id)))
+    }
+
+    fn looked(added: &[u64], removed: &[u64]) -> Told {
+        let added = added.iter().map(|id| (segment(*id, steady(20)), 7)).collect();
+        let removed = removed.iter().copied().map(SegmentId).collect();
+        Told::Looked(0, "files".into(), Look { added, removed, ..Look::default() })
+    }
+
+    fn ids(added: &[(SegmentId, Option<Arc<str>>)]) -> Vec<u64> {
+        added.iter().map(|(id, _)| id.0).collect()
+    }
+
+    #[test]
+    fn what_came_and_left_between_two_versions_is_not_told() {
+        let mut publisher = publisher(&[100, 101]);
+        let change = told(&mut publisher, vec![came(1, 20), came(2, 20), left(1)]);
+        assert_eq!((ids(&change.told.added), change.told.left.len()), (vec![2], 0));
+        let change = told(&mut publisher, vec![left(2), came(3, 20)]);
+        assert_eq!((ids(&change.told.added), change.told.left), (vec![3], vec![SegmentId(2)]));
+        assert!(change.told.removed.is_empty(), "nobody took it back");
+    }
+
+    #[test]
+    fn a_changed_file_is_taken_back_and_there_again() {
+        let mut one = publisher(&[100, 101]);
+        let change = told(&mut one, vec![looked(&[], &[100]), looked(&[100], &[])]);
+        assert_eq!((ids(&change.told.added), change.told.removed), (vec![100], vec![SegmentId(100)]));
+        assert_eq!(change.marks, [(Arc::from("files"), SegmentId(100), 7)]);
+        // And gone once more before anybody saw the new content.
+        let mut other = publisher(&[100, 101]);
+        let all = vec![looked(&[], &[100]), looked(&[100], &[]), looked(&[], &[100])];
+        let change = told(&mut other, all);
+        assert!(change.told.added.is_empty() && change.marks.is_empty());
+        assert!(change.told.removed.contains(&SegmentId(100)));
+        assert_eq!(other.about.timeline.segments(), 1);
+    }
+
+    #[test]
+    fn a_segment_that_is_too_short_is_told_of_once_and_not_used() {
+        let mut publisher = publisher(&[100, 101]);
+        let change = told(&mut publisher, vec![came(1, 9), came(2, 9), came(3, 10)]);
+        assert_eq!(ids(&change.told.added), [3]);
+        let notes = publisher.about.notes.lock().unwrap().take();
+        assert_eq!(notes.complaints.len(), 1);
+        assert_eq!(notes.complaints[0].reason, SkipReason::TooShort);
+    }
+}
