@@ -156,9 +156,7 @@ fn a_feed_that_tells_faster_than_is_used_does_not_grow_in_memory() {
     let going = start(with_sources(0, &[("cam", Arc::clone(&cam) as Arc<dyn Source>)]), 2);
     let tell = cam.tell();
     let mut told: Vec<Weak<_>> = Vec::new();
-    let alive = |told: &[Weak<Segment>]| {
-        told.iter().filter(|segment| segment.strong_count() > 0).count()
-    };
+    let alive = |told: &[Weak<Segment>]| told.iter().filter(|segment| segment.strong_count() > 0).count();
     let mut most = 0;
     for id in 0..2000u64 {
         let segment = recording(id, id % 8);
@@ -201,7 +199,8 @@ fn a_live_source_and_an_archive_feed_one_run_and_every_frame_is_accounted_for() 
     });
     let sources: [(&str, Arc<dyn Source>); 2] =
         [("cam", Arc::clone(&cam) as Arc<dyn Source>), ("files", Arc::new(archive.fixed()))];
-    let outcome = parts::run(&text(0, &["cam", "files"]), &sources, sink, folder.path(), Start::Fresh).unwrap();
+    let outcome =
+        parts::run(&text(0, &["cam", "files"]), &sources, sink, folder.path(), Start::Fresh).unwrap();
     let all: Vec<u64> = seen.batches().values().flatten().copied().collect();
     assert!(all.contains(&archive.id(100)) && all.contains(&archive.id(101)));
     let counters = &outcome.summary.counters;
@@ -245,8 +244,8 @@ fn an_endless_live_run_goes_through_what_is_kept_once_more_and_ends() {
     })];
     let empty = tempfile::tempdir().unwrap();
     let seen = Seen::default();
-    let error =
-        parts::run(&text(5, &["cam"]), &nothing, seen.plan(|_, _| {}), empty.path(), Start::Fresh).unwrap_err();
+    let error = parts::run(&text(5, &["cam"]), &nothing, seen.plan(|_, _| {}), empty.path(), Start::Fresh)
+        .unwrap_err();
     assert!(error.message.contains("nothing to sample from"), "{error}");
 }
 
@@ -376,8 +375,7 @@ fn a_sampler_that_goes_through_a_list_is_refused_over_a_source_that_changes() {
     let sweep = text(0, &["files"]).replace("type = \"uniform\"", "type = \"sweep\"");
     let sources: [(&str, Arc<dyn Source>); 1] = [("files", Arc::new(Listed::new(&[1]).watched()))];
     let seen = Seen::default();
-    let error =
-        parts::run(&sweep, &sources, seen.plan(|_, _| {}), folder.path(), Start::Fresh).unwrap_err();
+    let error = parts::run(&sweep, &sources, seen.plan(|_, _| {}), folder.path(), Start::Fresh).unwrap_err();
     assert_eq!((error.code, error.stage.as_str()), (78, "windows"));
     assert!(error.message.contains("what files gives changes"), "{error}");
 }

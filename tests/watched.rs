@@ -105,7 +105,8 @@ impl Place {
     fn segments(&self) -> Vec<String> {
         let out = self.path("out");
         let mut command = support::reelflow();
-        let output = command.args(["bank", "export"]).arg(self.path("run")).arg("--out").arg(&out).output().unwrap();
+        let output =
+            command.args(["bank", "export"]).arg(self.path("run")).arg("--out").arg(&out).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = std::fs::read_to_string(out.join("keys.csv")).unwrap();
         let mut ids: Vec<String> =

@@ -116,7 +116,8 @@ fn has_an_end(
         "`{}` goes through a list of segments once, and what `{}` gives changes while it does",
         stage.table.path, source.id
     );
-    let span = stage.inputs.iter().find(|(id, _)| *id == source.id).map_or(stage.id_span.clone(), |it| it.1.clone());
+    let span =
+        stage.inputs.iter().find(|(id, _)| *id == source.id).map_or(stage.id_span.clone(), |it| it.1.clone());
     let problem = Problem::new("P036", span, message).label("changes while the run goes on");
     let problem = problem.other(source.id_span.clone(), "this source".to_owned());
     Some(problem.help("use `triplet` or `uniform`, or files that are not watched"))

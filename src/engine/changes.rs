@@ -230,11 +230,7 @@ impl Changes {
     ///
     /// # Errors
     /// If `quarantine.jsonl` cannot be written.
-    pub fn finish(
-        &mut self,
-        quarantine: &mut Quarantine,
-        counters: &mut Counters,
-    ) -> Result<(), StageError> {
+    pub fn finish(&mut self, quarantine: &mut Quarantine, counters: &mut Counters) -> Result<(), StageError> {
         counters.feeds = self.feeds.stop();
         counters.catalogue_versions = self.timeline.newest();
         self.note(quarantine, counters)

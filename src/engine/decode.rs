@@ -174,9 +174,8 @@ impl Work {
                 Err(skip) => self.shared.skip(skip),
             }
             if attempt % ATTEMPTS_MAX == 0 {
-                drawn = drawn.and_then(|(number, _)| {
-                    self.sampling.newer(number, || !self.shared.is_stopping())
-                });
+                drawn =
+                    drawn.and_then(|(number, _)| self.sampling.newer(number, || !self.shared.is_stopping()));
             }
             let Some((_, catalogue)) = &drawn else { break };
             self.shared.counts.redrawn.fetch_add(1, Ordering::Relaxed);

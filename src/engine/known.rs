@@ -37,7 +37,9 @@ impl Known {
     /// Follows what the sinks are told. What only left is still known.
     pub fn follow(&mut self, change: &Change) {
         for id in &change.told.removed {
-            self.0.values_mut().for_each(|segments| drop(segments.remove(id)));
+            for segments in self.0.values_mut() {
+                segments.remove(id);
+            }
         }
         for (source, id, mark) in &change.marks {
             self.add(source, *id, *mark);

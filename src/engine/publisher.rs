@@ -101,8 +101,10 @@ impl Publishing {
             }
             let waiting = std::mem::take(&mut update.waiting);
             publisher.publish(update);
-            // Who does not wait any more is not told.
-            waiting.iter().for_each(|reply| drop(reply.send(())));
+            for reply in waiting {
+                // Who does not wait any more is not told.
+                let _ = reply.send(());
+            }
         }
     }
 }
@@ -278,9 +280,10 @@ impl Publisher {
         }
         let is_live = self.open.iter().all(|open| open.reader.feeds.len() == open.reader.inputs.len());
         if self.about.is_endless && is_live {
-            let steps = self.open.iter().zip(&self.about.batch_sizes).map(|(open, size)| {
-                (open.newest.segments.len() as u64).div_ceil(u64::from(*size).max(1))
-            });
+            let steps =
+                self.open.iter().zip(&self.about.batch_sizes).map(|(open, size)| {
+                    (open.newest.segments.len() as u64).div_ceil(u64::from(*size).max(1))
+                });
             self.about.timeline.end_after(steps.max().unwrap_or(0));
         }
     }

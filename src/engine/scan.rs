@@ -73,7 +73,8 @@ pub fn scan(parts: &Parts) -> Result<Scans, StageError> {
         let wanted = (inputs.clone(), parts.frames_min(id));
         if !known.contains_key(&wanted) {
             let number = changing.readers.len();
-            let reader = Reader { inputs: inputs.clone(), frames_min: wanted.1, start_after: 1, ..Reader::default() };
+            let reader =
+                Reader { inputs: inputs.clone(), frames_min: wanted.1, start_after: 1, ..Reader::default() };
             let reader = found.read(id, parts, reader, &mut changing)?;
             changing.readers.push(reader);
             known.insert(wanted.clone(), (number, id.clone()));
@@ -109,7 +110,8 @@ impl Scans {
         let is_fixed = |source: &dyn Source| source.feed().is_none() && source.watch_secs().is_none();
         let (fixed, others): (Vec<_>, Vec<_>) =
             inputs.into_iter().partition(|(_, source)| is_fixed(source.as_ref()));
-        let listed: Vec<(&str, &dyn Source)> = fixed.iter().map(|(id, source)| (*id, source.as_ref())).collect();
+        let listed: Vec<(&str, &dyn Source)> =
+            fixed.iter().map(|(id, source)| (*id, source.as_ref())).collect();
         let scanned = catalogue::build(&listed, reader.frames_min)?;
         let mut rest = &scanned.catalogue.segments[..];
         for (input, count) in &scanned.per_source {

@@ -176,7 +176,8 @@ impl Timeline {
     #[must_use]
     pub fn newer(&self, than: u64, sampler: usize, patience: Duration) -> Option<(u64, Arc<Catalogue>)> {
         let find = |state: &State| {
-            let version = state.versions.back().filter(|version| version.number > than && version.is_ready)?;
+            let version =
+                state.versions.back().filter(|version| version.number > than && version.is_ready)?;
             Some((version.number, Arc::clone(&version.catalogues[sampler])))
         };
         let waits = |state: &mut State| find(state).is_none() && state.end.is_none();
@@ -225,8 +226,7 @@ impl Change {
         let mut told: BTreeSet<SegmentId> = BTreeSet::new();
         let now = &mut self.told;
         let again: BTreeSet<SegmentId> = now.removed.iter().copied().collect();
-        let gone: BTreeSet<SegmentId> =
-            later.told.removed.iter().chain(&later.told.left).copied().collect();
+        let gone: BTreeSet<SegmentId> = later.told.removed.iter().chain(&later.told.left).copied().collect();
         let new: BTreeSet<SegmentId> = later.told.added.iter().map(|(id, _)| *id).collect();
         // Nobody has seen them; but of one that took the place of another by the same id, that one was seen.
         let unseen: BTreeSet<SegmentId> =
@@ -288,12 +288,10 @@ mod tests {
         // Nobody has asked for it, so it is replaced.
         assert_eq!(timeline.publish(0, catalogue(3), true, Change::default()), 2);
         // A second worker is told the same about steps that the first has planned.
-        assert_eq!((0..4).map(|step| segments(&timeline, step)).collect::<Vec<_>>(), [
-            Some(1),
-            Some(1),
-            Some(3),
-            Some(3)
-        ]);
+        assert_eq!(
+            (0..4).map(|step| segments(&timeline, step)).collect::<Vec<_>>(),
+            [Some(1), Some(1), Some(3), Some(3)]
+        );
         timeline.consumed(2);
         assert_eq!(timeline.of_planned(2, 0).unwrap().0, 3);
         assert!(timeline.of_planned(1, 0).is_none(), "no step in flight needs it");
@@ -328,11 +326,10 @@ mod tests {
         assert_eq!((second.len(), second[0].told.step, second[0].told.version), (1, 1, 3));
         let told = &second[0].told;
         // Number 2 came and left unseen.
-        assert_eq!((&told.added[..], &told.removed[..], &told.left[..]), (
-            &[(SegmentId(3), None)][..],
-            &[SegmentId(1)][..],
-            &[][..]
-        ));
+        assert_eq!(
+            (&told.added[..], &told.removed[..], &told.left[..]),
+            (&[(SegmentId(3), None)][..], &[SegmentId(1)][..], &[][..])
+        );
     }
 
     #[test]

@@ -229,7 +229,8 @@ mod tests {
 
     #[test]
     fn a_watched_source_is_measured_as_it_is() {
-        let watched = "[sources.archive]\ntype = \"files\"\npaths = [\"a\"]\nwatch = true\nwatch_secs = 1.0\n";
+        let watched =
+            "[sources.archive]\ntype = \"files\"\npaths = [\"a\"]\nwatch = true\nwatch_secs = 1.0\n";
         let source = Recipe::of(&format!("{TRAINING}\n{watched}")).unwrap().source("archive").unwrap();
         assert_eq!(source.keys().collect::<Vec<_>>(), ["paths", "type"]);
     }

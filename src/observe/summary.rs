@@ -60,7 +60,9 @@ impl Counters {
             ));
         }
         match self.feeds.iter().find(|(_, counts)| !counts.is_reconciled()) {
-            Some((id, counts)) => Err(format!("frames of `{id}` do not add up: {}; please report this", frames(counts))),
+            Some((id, counts)) => {
+                Err(format!("frames of `{id}` do not add up: {}; please report this", frames(counts)))
+            }
             None => Ok(()),
         }
     }
@@ -186,7 +188,8 @@ impl Summary {
     }
 
     fn changed(&self) -> Option<String> {
-        let Counters { inputs_added, inputs_removed, rows_forgotten, catalogue_versions, .. } = &self.counters;
+        let Counters { inputs_added, inputs_removed, rows_forgotten, catalogue_versions, .. } =
+            &self.counters;
         (*catalogue_versions > 0).then(|| {
             format!(
                 "{inputs_added} inputs added, {inputs_removed} removed, {rows_forgotten} rows forgotten, \

@@ -87,11 +87,7 @@ impl Watched {
     ///
     /// # Errors
     /// If the source cannot be listed, or has `on_error = "fail"` and an input is bad.
-    pub fn open(
-        id: &str,
-        source: Arc<dyn Source>,
-        frames_min: u32,
-    ) -> Result<(Self, Scanned), StageError> {
+    pub fn open(id: &str, source: Arc<dyn Source>, frames_min: u32) -> Result<(Self, Scanned), StageError> {
         let mut watched = Self {
             id: id.to_owned(),
             source,
@@ -105,7 +101,8 @@ impl Watched {
         let found = listing.candidates.into_iter().map(|candidate| (mark_of(&candidate), candidate));
         let mut look = Look::default();
         watched.take(found.collect(), &mut look);
-        watched.complaints = listing.skipped.iter().map(|skip| ((skip.file.clone(), skip.reason), true)).collect();
+        watched.complaints =
+            listing.skipped.iter().map(|skip| ((skip.file.clone(), skip.reason), true)).collect();
         let mut scanned = Scanned { inputs_ok: look.inputs_added, ..Scanned::default() };
         scanned.catalogue.segments = watched.segments().map(|(segment, _)| segment).collect();
         scanned.skipped = listing.skipped.into_iter().chain(look.skipped).collect();
@@ -132,7 +129,8 @@ impl Watched {
     /// Segments in use in the order of the list, with marks of their content.
     pub fn segments(&self) -> impl Iterator<Item = (Arc<Segment>, u64)> {
         let known = self.known.values().filter(|known| !known.is_away);
-        known.flat_map(|known| known.segments.iter().map(|segment| (Arc::clone(segment), content(known.mark))))
+        known
+            .flat_map(|known| known.segments.iter().map(|segment| (Arc::clone(segment), content(known.mark))))
     }
 
     /// What differs from the look before. If nothing at all is there any more, or the source cannot be listed, its
@@ -281,7 +279,8 @@ impl Known {
 
 fn name(candidate: &Candidate) -> Name {
     let span = candidate.span_secs.map(|(start, end)| (start.to_bits(), end.to_bits()));
-    let path = file_of(&candidate.origin).map_or_else(|| PathBuf::from(name_of(&candidate.origin)), Path::to_owned);
+    let path =
+        file_of(&candidate.origin).map_or_else(|| PathBuf::from(name_of(&candidate.origin)), Path::to_owned);
     (path, span)
 }
 
@@ -304,7 +303,8 @@ fn content(mark: Mark) -> u64 {
 fn is_out_of_reach(candidate: &Candidate) -> bool {
     let Some(path) = file_of(&candidate.origin) else { return false };
     let error = std::fs::metadata(path).err().map(|error| error.kind());
-    error.is_some_and(|kind| !matches!(kind, std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory))
+    error
+        .is_some_and(|kind| !matches!(kind, std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory))
 }
 
 #[cfg(test)]

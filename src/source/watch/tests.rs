@@ -215,8 +215,7 @@ fn what_cannot_be_used_is_told_once_it_has_settled() {
 fn a_source_that_must_not_have_bad_inputs_ends_the_run() {
     let place = Place::new();
     place.write("a.mp4", "aaaa");
-    let source =
-        Folder { dir: place.dir.clone(), label: Mutex::default(), on_error: OnError::Fail };
+    let source = Folder { dir: place.dir.clone(), label: Mutex::default(), on_error: OnError::Fail };
     let (mut watched, _) = Watched::open("s", Arc::new(source), 3).unwrap();
     place.write("short.mp4", "bad");
     assert!(watched.look().unwrap().is_empty());
