@@ -173,8 +173,13 @@ impl Changes {
     /// # Errors
     /// Of a sink.
     pub fn tell_last(&mut self, sinks: &mut [OpenSink]) -> Result<u64, StageError> {
-        self.feeds.settle();
+        self.settle();
         self.tell(u64::MAX, sinks)
+    }
+
+    /// Ends the looks at watched sources; all that was told until now is in the newest version then.
+    pub fn settle(&mut self) {
+        self.feeds.settle();
     }
 
     /// Writes down what came to light.

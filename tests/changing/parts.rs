@@ -122,8 +122,7 @@ pub fn gone(id: u64) -> Arc<Segment> {
 pub fn recording(id: u64, pattern: u64) -> Arc<Segment> {
     let pictures = times().into_iter().map(|time| picture(pattern as u32, time, 16, 8)).collect();
     let origin = Origin::Recorded(Arc::new(Recording::new(pictures)));
-    let keys = Arc::from([]);
-    segment(id, Media { origin, name: "cam".to_owned(), keys, ..media(0, 16, 8, times()) })
+    segment(id, Media { origin, name: "cam".to_owned(), keys: [].into(), ..media(0, 16, 8, times()) })
 }
 
 /// A source that several hold.
