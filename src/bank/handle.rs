@@ -304,6 +304,20 @@ impl<W: Wire> Bank<W> {
         self.settle()
     }
 
+    /// How many keys of some segments are there, pending ones included. Copies every shard.
+    ///
+    /// # Errors
+    /// If an owner has died.
+    pub fn count_of(&mut self, ids: &[i64]) -> Result<u64, StageError> {
+        let all: HashSet<i64> = ids.iter().copied().filter(|id| *id != NO_SEGMENT).collect();
+        let is_one = |id: &&i64| all.contains(*id);
+        let of_one = |Content { rows, pending }: &Content| {
+            let waiting = pending.iter().flat_map(|write| &write.ids).filter(is_one).count();
+            (rows.ids.iter().filter(is_one).count() + waiting) as u64
+        };
+        Ok(self.contents()?.iter().map(of_one).sum())
+    }
+
     /// Everything the owners have, with the writes applied that the next reader sees: a copy of each shard
     /// at one place in the order of events.
     pub(super) fn contents(&mut self) -> Result<Vec<Content>, StageError> {

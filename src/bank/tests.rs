@@ -211,7 +211,9 @@ fn a_forgotten_segment_is_in_no_read_and_in_no_file_not_even_pending() {
         }
         bank.prefetch(3).unwrap();
         let before = bank.snapshot().unwrap();
+        assert_eq!(bank.count_of(&[7, 1234]).unwrap(), if kind == BankKind::Queue { 3 } else { 2 });
         bank.forget(&[7, 1234]).unwrap();
+        assert_eq!(bank.count_of(&[7, 1234]).unwrap(), 0);
         let mut rows = fresh.clone();
         rows.apply(&bank.read(3).unwrap());
         assert!(rows.ids.contains(&8) && !rows.ids.contains(&7));

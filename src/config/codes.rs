@@ -33,4 +33,5 @@ pub const ALL: &[(&str, &str)] = &[
     ("P033", "a file that a parameter names cannot be read, or a line of it is wrong"),
     ("P034", "a stage that changes views cannot read values of their type"),
     ("P035", "an `[[eval]]` without exactly one `train` sink"),
+    ("P036", "a sampler with an end reads a source that changes"),
 ];

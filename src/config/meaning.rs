@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use reelflow_api::item::Catalogue;
 use reelflow_api::spec::{Kind, Port, Problem, nearest};
-use reelflow_api::stage::{Stage, ViewMap};
+use reelflow_api::stage::{Sampler, Stage, ViewMap};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -14,7 +15,10 @@ use super::stages::{EvalDraft, StageDraft};
 pub fn check(stages: &[StageDraft<'_>], wiring: &Wiring, problems: &mut Vec<Problem>) {
     for (index, stage) in stages.iter().enumerate() {
         match &stage.stage {
-            Some(Stage::Sampler(_)) => one_batch_size(stages, wiring, index, problems),
+            Some(Stage::Sampler(sampler)) => {
+                one_batch_size(stages, wiring, index, problems);
+                problems.extend(has_an_end(stages, wiring, index, sampler.as_ref()));
+            }
             Some(Stage::Views(map)) => {
                 let from = wiring.producers[index].first().copied();
                 let is_single = |from: &usize| wiring.outputs[*from] == Some(Port::Views);
@@ -93,6 +97,30 @@ fn one_batch_size(stages: &[StageDraft<'_>], wiring: &Wiring, sampler: usize, pr
             Some(_) => {}
         }
     }
+}
+
+/// A sampler that goes through its catalogue from end to end cannot read what changes meanwhile.
+fn has_an_end(
+    stages: &[StageDraft<'_>],
+    wiring: &Wiring,
+    index: usize,
+    sampler: &dyn Sampler,
+) -> Option<Problem> {
+    sampler.samples(&Catalogue::default())?;
+    let changes = |from: &&usize| match &stages[**from].stage {
+        Some(Stage::Source(source)) => source.feed().is_some() || source.watch_secs().is_some(),
+        _ => false,
+    };
+    let (stage, source) = (&stages[index], &stages[*wiring.producers[index].iter().find(changes)?]);
+    let message = format!(
+        "`{}` goes through a list of segments once, and what `{}` gives changes while it does",
+        stage.table.path, source.id
+    );
+    let span =
+        stage.inputs.iter().find(|(id, _)| *id == source.id).map_or(stage.id_span.clone(), |it| it.1.clone());
+    let problem = Problem::new("P036", span, message).label("changes while the run goes on");
+    let problem = problem.other(source.id_span.clone(), "this source".to_owned());
+    Some(problem.help("use `triplet` or `uniform`, or files that are not watched"))
 }
 
 fn before_batch(stage: &StageDraft<'_>, from: &StageDraft<'_>) -> Problem {

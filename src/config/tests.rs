@@ -29,6 +29,9 @@ settings!(Tape {
     #[serde(default)]
     #[schemars(range(min = 0.1))]
     segment_secs: Option<f64>,
+    /// Whether it is looked at again.
+    #[serde(default)]
+    watch: bool,
 });
 settings!(Cut {
     /// Frames of a clip.
@@ -38,6 +41,9 @@ settings!(Cut {
     /// Weights of something.
     #[serde(default)]
     weights: Vec<f64>,
+    /// Goes through everything once.
+    #[serde(default)]
+    once: bool,
 });
 settings!(Paint { steps: Vec<Step> });
 settings!(Empty {});
@@ -79,6 +85,9 @@ impl Source for Tape {
     fn on_error(&self) -> OnError {
         OnError::Fail
     }
+    fn watch_secs(&self) -> Option<f64> {
+        self.watch.then_some(1.0)
+    }
 }
 
 impl Sampler for Cut {
@@ -89,7 +98,7 @@ impl Sampler for Cut {
         self.frames
     }
     fn samples(&self, _: &Catalogue) -> Option<u64> {
-        None
+        self.once.then_some(0)
     }
     fn plan(&self, _: &Catalogue, _: Place, _: Key) -> Option<SamplePlan> {
         None
@@ -244,6 +253,20 @@ fn only(from: &str, to: &str) -> String {
     assert_eq!(report.problems().len(), 1, "{report}");
     let problem = &report.problems()[0];
     format!("{} {} | {}", problem.code, problem.message, problem.help.clone().unwrap_or_default())
+}
+
+#[test]
+fn a_sampler_with_an_end_reads_nothing_that_changes() {
+    let watched = GOOD.replace("[sources.b]\ntype = \"tape\"", "[sources.b]\ntype = \"tape\"\nwatch = true");
+    assert!(load(&watched, &[]).is_ok());
+    assert!(load(GOOD, &["operators.clips.once=true"]).is_ok());
+    let report = load(&watched, &["operators.clips.once=true"]).err().expect("a mistake");
+    let problem = &report.problems()[0];
+    assert_eq!((problem.code, report.problems().len()), ("P036", 1));
+    assert_eq!(
+        problem.message,
+        "`operators.clips` goes through a list of segments once, and what `b` gives changes while it does"
+    );
 }
 
 #[test]

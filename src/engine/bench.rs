@@ -53,6 +53,14 @@ pub fn bench(plan: Plan, options: &Options) -> Result<Measured, StageError> {
     if options.cold {
         forget(&scans.catalogues)?;
     }
+    // What is watched is measured as it is now.
+    let feeds: Vec<&str> =
+        scans.changing.iter().flat_map(|all| all.feeds.keys()).map(String::as_str).collect();
+    if !feeds.is_empty() {
+        let message =
+            format!("{} gives what comes and not as fast as it can be used; measure files", feeds.join(", "));
+        return Err(StageError::refused("bench", message));
+    }
     let (mut layout, _) = parts.layout(scans.catalogues, 0)?;
     let steps = finite(&layout, options.warmup)?;
     layout.warm_up(options.warmup);

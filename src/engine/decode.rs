@@ -101,23 +101,33 @@ impl Work {
     }
 
     /// A segment that cannot be decoded is noted and another one drawn, by chance that depends on the place
-    /// alone, so the batch stays a pure function of (files, seed, step).
+    /// alone, so the batch stays a pure function of (files, seed, step). If all that are drawn fail, and the catalogue
+    /// changes, they may have been taken away since the step was planned: then others are drawn from a newer version.
     fn make_one(&mut self, mut plan: SamplePlan) -> Result<Vec<Parcel>, StageError> {
         let (step, slot) = (plan.step, plan.slot);
-        for attempt in 1..=ATTEMPTS_MAX {
+        let mut drawn = self.sampling.of_planned(step);
+        for attempt in 1.. {
             match self.attempt(std::slice::from_ref(&plan))? {
                 Ok(parcels) => return Ok(parcels),
                 Err(skip) => self.shared.skip(skip),
             }
+            if attempt % ATTEMPTS_MAX == 0 {
+                drawn =
+                    drawn.and_then(|(number, _)| self.sampling.newer(number, || !self.shared.is_stopping()));
+            }
+            let Some((_, catalogue)) = &drawn else { break };
             self.shared.counts.redrawn.fetch_add(1, Ordering::Relaxed);
             let place = Place { step, slot, batch_size: self.sampling.batch_size, attempt };
-            plan = match self.sampling.plan(place) {
+            plan = match self.sampling.plan(catalogue, place) {
                 Some(plan) => plan,
                 None => {
                     self.shared.counts.slots_empty.fetch_add(1, Ordering::Relaxed);
                     return Ok(Vec::new());
                 }
             };
+        }
+        if self.shared.is_stopping() {
+            return Ok(Vec::new());
         }
         Err(StageError::failed(
             &self.layout.operators[self.position].id,

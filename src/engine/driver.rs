@@ -9,6 +9,7 @@ use reelflow_api::error::{Skip, StageError};
 use reelflow_api::stage::{Parts, Scalars, Sink};
 
 use super::blame;
+use super::changes::Changes;
 use super::checkpoint::{self, Manifest};
 use super::deliver::Delivery;
 use super::flow::{Flow, Next};
@@ -82,6 +83,8 @@ pub struct Driver<'a> {
     pub counters: &'a mut Counters,
     /// `[[eval]]`, if there is any.
     pub watcher: Option<&'a mut Box<dyn Watcher>>,
+    /// What changes while the run goes on, if anything does.
+    pub changes: Option<Changes>,
 }
 
 impl Driver<'_> {
@@ -92,6 +95,7 @@ impl Driver<'_> {
     pub fn drive(&mut self, first: u64) -> Result<Ending, StageError> {
         let (mut step, mut saved) = (first, first);
         let mut waiting_since = clock::now();
+        let mut is_waiting = false;
         loop {
             let next = self.flow.next(PATIENCE);
             self.note_skips()?;
@@ -100,7 +104,10 @@ impl Driver<'_> {
                 Next::Step(delivery) => {
                     let (wait, begun) = (waiting_since.elapsed(), clock::now());
                     step = delivery.step + 1;
+                    is_waiting = false;
+                    let changed = self.tell_changes(delivery.step)?;
                     let (mut scalars, clips) = self.consume(delivery)?;
+                    scalars.extend(changed);
                     self.flow.consumed(step - 1);
                     let busy = begun.elapsed();
                     scalars.extend(self.watch(step)?);
@@ -119,7 +126,12 @@ impl Driver<'_> {
                     }
                     waiting_since = clock::now();
                 }
-                Next::Idle => {}
+                Next::Idle => {
+                    let waits = self.changes.as_ref().is_some_and(Changes::is_waiting);
+                    if waits && !std::mem::replace(&mut is_waiting, true) {
+                        self.recorder.note("waiting: there is nothing to sample from yet");
+                    }
+                }
                 Next::End => break,
             }
             if self.stop.is_asked() {
@@ -130,7 +142,10 @@ impl Driver<'_> {
             // The failure itself is told by whoever joins the workers.
             return Ok(Ending::Failed);
         }
-        if saved < step {
+        if let Some(changes) = &mut self.changes {
+            self.counters.rows_forgotten += changes.tell_last(&mut self.sinks)?;
+        }
+        if saved < step || self.changes.as_ref().is_some_and(Changes::is_unsaved) {
             self.save(step)?;
         }
         self.writer.finish()?;
@@ -147,6 +162,14 @@ impl Driver<'_> {
             lines.extend(open.sink.finish()?);
         }
         Ok(lines)
+    }
+
+    /// Tells the sinks what changed up to `step`; the numbers of it.
+    fn tell_changes(&mut self, step: u64) -> Result<Scalars, StageError> {
+        let Some(changes) = &mut self.changes else { return Ok(Scalars::new()) };
+        let rows = changes.tell(step, &mut self.sinks)?;
+        self.counters.rows_forgotten += rows;
+        Ok(changes.scalars(self.counters.rows_forgotten))
     }
 
     fn consume(&mut self, delivery: Delivery) -> Result<(Scalars, u32), StageError> {
@@ -189,6 +212,9 @@ impl Driver<'_> {
         if states.is_empty() {
             return Ok(());
         }
+        if let Some(changes) = &mut self.changes {
+            changes.save(&mut states);
+        }
         let manifest = Manifest { step, ..self.manifest.clone() };
         let kept = self.settings.checkpoints_kept;
         let waited = self.writer.begin(self.dir.checkpoints(), manifest, states, kept)?;
@@ -203,6 +229,9 @@ impl Driver<'_> {
     }
 
     fn note_skips(&mut self) -> Result<(), StageError> {
+        if let Some(changes) = &self.changes {
+            changes.note(self.quarantine, self.counters)?;
+        }
         note_partial(self.flow.shared.take_skips(), self.quarantine, self.counters)
     }
 }

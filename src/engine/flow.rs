@@ -23,6 +23,7 @@ use super::parcel::Parcels;
 use super::pixels::{augment, views};
 use super::shared::Shared;
 use super::tally::Warmup;
+use super::timeline::Timeline;
 
 /// How long an idle worker sleeps before it looks whether the run ends or has failed elsewhere.
 const IDLE: Duration = Duration::from_millis(50);
@@ -41,6 +42,7 @@ pub enum Next {
 pub struct Flow {
     /// What all its threads share.
     pub shared: Arc<Shared>,
+    timeline: Option<Arc<Timeline>>,
     queue: Receiver<Delivery>,
     waker: Waker,
     workers: Option<WorkerGuards<()>>,
@@ -62,6 +64,7 @@ impl Flow {
     /// If the threads cannot be started.
     pub fn start_with(layout: Layout, workers: usize, warmup: Warmup) -> Result<Self, StageError> {
         let layout = Arc::new(layout);
+        let timeline = layout.timeline.clone();
         let shared = Arc::new(Shared::new(warmup));
         shared.set_consumed(layout.first_step);
         let crew = Arc::new(Crew::start(&layout, workers.max(1), &shared)?);
@@ -81,7 +84,7 @@ impl Flow {
             }
         })
         .map_err(|error| StageError::unavailable("engine", format!("workers did not start: {error}")))?;
-        Ok(Self { shared, queue, waker, workers: Some(guards), crew })
+        Ok(Self { shared, timeline, queue, waker, workers: Some(guards), crew })
     }
 
     /// The next complete step; waits at most `patience`.
@@ -103,6 +106,9 @@ impl Flow {
     /// Says that `step` has been used; its place in memory becomes a credit for the sources.
     pub fn consumed(&self, step: u64) {
         self.shared.set_consumed(step + 1);
+        if let Some(timeline) = &self.timeline {
+            timeline.consumed(step + 1);
+        }
         self.waker.wake();
     }
 
@@ -160,7 +166,9 @@ fn work(
         while !probe.done() && !shared.has_failed() {
             worker.step_or_park(Some(IDLE));
             // A frontier wakes the worker, but no operator that only has it in a probe.
-            let news = (probe.with_frontier(|frontier| frontier.first().copied()), shared.is_stopping());
+            let frontier = probe.with_frontier(|frontier| frontier.first().copied());
+            let version = layout.timeline.as_ref().map(|timeline| timeline.news());
+            let news = (frontier, shared.is_stopping(), version);
             if told.as_ref() != Some(&news) {
                 sources.iter().for_each(Activator::activate);
                 told = Some(news);

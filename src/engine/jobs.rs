@@ -7,6 +7,7 @@ use reelflow_api::item::SamplePlan;
 use reelflow_api::stage::Place;
 
 use super::layout::{Layout, Sampling};
+use super::timeline::At;
 use crate::decode::ahead;
 use crate::decode::plan::cost;
 use crate::edge::failpoint;
@@ -41,13 +42,22 @@ impl Jobs {
         self.end.is_none_or(|end| self.step < end).then_some(self.step)
     }
 
-    /// The next step with the plans of each of this worker's jobs, if there is credit for it.
+    /// The next step with the plans of each of this worker's jobs, if there is credit for it and something to sample
+    /// from.
     pub fn next_if(&mut self, has_credit: impl Fn(u64) -> bool) -> Option<(u64, Vec<Vec<SamplePlan>>)> {
         let step = self.step().filter(|step| has_credit(*step))?;
+        let catalogue = match self.sampling.at(step) {
+            At::Ready(catalogue) => catalogue,
+            At::Wait => return None,
+            At::End => {
+                self.end = Some(step);
+                return None;
+            }
+        };
         self.step += 1;
         failpoint::hit("op::sample");
         let batch_size = self.sampling.batch_size;
-        let plan = |slot| self.sampling.plan(Place { step, slot, batch_size, attempt: 0 });
+        let plan = |slot| self.sampling.plan(&catalogue, Place { step, slot, batch_size, attempt: 0 });
         let mut mine = Vec::new();
         let groups = together((0..batch_size).filter_map(plan).collect());
         let mut groups: Vec<(u64, Vec<SamplePlan>)> =
@@ -100,17 +110,27 @@ fn cost_of(plans: &[SamplePlan]) -> u64 {
 mod tests {
     use reelflow_api::item::Catalogue;
     use reelflow_api::rng::Key;
+    use reelflow_api::stage::Sampler;
 
     use super::*;
+    use crate::engine::layout::Drawn;
     use crate::sample::fixture;
     use crate::sample::uniform::SPEC;
+
+    fn sampling(sampler: Box<dyn Sampler>, catalogue: Catalogue, batch_size: u32) -> Arc<Sampling> {
+        let drawn = Drawn::Fixed(Arc::new(catalogue));
+        Arc::new(Sampling { sampler, drawn, batch_size, key: Key::new(5), warmup: 0 })
+    }
+
+    fn layout(first_step: u64, steps: Option<u64>) -> Layout {
+        Layout { operators: Vec::new(), steps, first_step, ahead: 1, timeline: None }
+    }
 
     /// Steps 3 and 4 of three slots a step, over segments of these lengths.
     fn jobs(lengths: &[u32], index: usize, peers: usize) -> Vec<(u64, Vec<u32>)> {
         let sampler = fixture::build(&SPEC, "frames = 4");
-        let catalogue: Catalogue = fixture::catalogue(lengths);
-        let sampling = Arc::new(Sampling { sampler, catalogue, batch_size: 3, key: Key::new(5), warmup: 0 });
-        let layout = Layout { operators: Vec::new(), steps: Some(5), first_step: 3, ahead: 1 };
+        let sampling = sampling(sampler, fixture::catalogue(lengths), 3);
+        let layout = layout(3, Some(5));
         let mut jobs = Jobs::new(&layout, &sampling, index, peers);
         let steps = std::iter::from_fn(|| jobs.next_if(|_| true)).collect::<Vec<_>>();
         assert_eq!(steps.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [3, 4]);
@@ -139,10 +159,8 @@ mod tests {
     #[test]
     fn the_one_with_the_least_gets_the_next() {
         let sampler = fixture::build(&SPEC, "frames = 4");
-        let sampling =
-            Sampling { sampler, catalogue: Catalogue::default(), batch_size: 1, key: Key::new(5), warmup: 0 };
-        let layout = Layout { operators: Vec::new(), steps: None, first_step: 0, ahead: 1 };
-        let mut jobs = Jobs::new(&layout, &Arc::new(sampling), 0, 3);
+        let sampling = sampling(sampler, Catalogue::default(), 1);
+        let mut jobs = Jobs::new(&layout(0, None), &sampling, 0, 3);
         let costs = [50, 10, 10, 10, 10, 40, 10];
         let given: Vec<usize> = costs.into_iter().map(|cost| jobs.give(cost)).collect();
         assert_eq!(given, [0, 1, 2, 1, 2, 1, 2]);
@@ -151,10 +169,8 @@ mod tests {
     #[test]
     fn no_step_is_handed_out_without_credit() {
         let sampler = fixture::build(&SPEC, "frames = 4");
-        let catalogue = fixture::catalogue(&[20]);
-        let sampling = Arc::new(Sampling { sampler, catalogue, batch_size: 2, key: Key::new(5), warmup: 0 });
-        let layout = Layout { operators: Vec::new(), steps: None, first_step: 0, ahead: 1 };
-        let mut jobs = Jobs::new(&layout, &sampling, 0, 1);
+        let sampling = sampling(sampler, fixture::catalogue(&[20]), 2);
+        let mut jobs = Jobs::new(&layout(0, None), &sampling, 0, 1);
         assert_eq!(std::iter::from_fn(|| jobs.next_if(|step| step < 2)).count(), 2);
         assert_eq!(jobs.step(), Some(2));
     }

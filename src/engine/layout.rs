@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use reelflow_api::bank::BankSettings;
 use reelflow_api::error::StageError;
@@ -10,6 +11,7 @@ use reelflow_api::item::{Catalogue, SamplePlan};
 use reelflow_api::rng::Key;
 use reelflow_api::stage::{Augment, Place, Sampler, SinkPlan, Source, Stage, ViewMap};
 
+use super::timeline::{At, Timeline};
 use crate::config::{Plan, RunSettings};
 
 /// Name and `[C, T, H, W]` of each view.
@@ -25,6 +27,8 @@ pub struct Layout {
     pub first_step: u64,
     /// Steps the data may run ahead of the sinks.
     pub ahead: u64,
+    /// Versions of what the samplers draw from, where that changes.
+    pub timeline: Option<Arc<Timeline>>,
 }
 
 impl Layout {
@@ -88,7 +92,7 @@ pub struct Sampling {
     /// The stage.
     pub sampler: Box<dyn Sampler>,
     /// What it draws from.
-    pub catalogue: Catalogue,
+    pub drawn: Drawn,
     /// Slots of every step.
     pub batch_size: u32,
     /// Key for chance.
@@ -97,13 +101,57 @@ pub struct Sampling {
     pub warmup: u64,
 }
 
+/// What a sampler draws from.
+pub enum Drawn {
+    /// One catalogue for all steps.
+    Fixed(Arc<Catalogue>),
+    /// The version of the step, for the sampler with this number.
+    Changing(Arc<Timeline>, usize),
+}
+
 impl Sampling {
-    /// The plan at `place`. The sampler gets the stage's key, not the place's: it derives what belongs to
-    /// an epoch, a step or a slot itself.
+    /// What `step` is sampled from; it counts as planned from now on.
     #[must_use]
-    pub fn plan(&self, place: Place) -> Option<SamplePlan> {
+    pub fn at(&self, step: u64) -> At {
+        match &self.drawn {
+            Drawn::Fixed(catalogue) => At::Ready(Arc::clone(catalogue)),
+            Drawn::Changing(timeline, number) => timeline.at(step, *number),
+        }
+    }
+
+    /// What the planned `step` was sampled from, with the number of its version.
+    #[must_use]
+    pub fn of_planned(&self, step: u64) -> Option<(u64, Arc<Catalogue>)> {
+        match &self.drawn {
+            Drawn::Fixed(catalogue) => Some((0, Arc::clone(catalogue))),
+            Drawn::Changing(timeline, number) => timeline.of_planned(step, *number),
+        }
+    }
+
+    /// The newest catalogue if its version has a higher number than `than`: what could not be decoded may be gone.
+    /// Waits for one as long as it can take until that is noticed, and while nothing at all is there, as long as `may_wait`.
+    #[must_use]
+    pub fn newer(&self, than: u64, may_wait: impl Fn() -> bool) -> Option<(u64, Arc<Catalogue>)> {
+        const SLICE: Duration = Duration::from_millis(100);
+        let Drawn::Changing(timeline, number) = &self.drawn else { return None };
+        let mut left = timeline.patience();
+        while may_wait() {
+            if let Some(newer) = timeline.newer(than, *number, SLICE) {
+                return Some(newer);
+            }
+            if !timeline.is_waiting() {
+                left = left.checked_sub(SLICE)?;
+            }
+        }
+        None
+    }
+
+    /// The plan at `place`, drawn from `catalogue`. The sampler gets the stage's key, not the place's: it derives what
+    /// belongs to an epoch, a step or a slot itself.
+    #[must_use]
+    pub fn plan(&self, catalogue: &Catalogue, place: Place) -> Option<SamplePlan> {
         let step = place.step.checked_sub(self.warmup).unwrap_or(place.step);
-        let plan = self.sampler.plan(&self.catalogue, Place { step, ..place }, self.key)?;
+        let plan = self.sampler.plan(catalogue, Place { step, ..place }, self.key)?;
         Some(SamplePlan { step: place.step, ..plan })
     }
 }
@@ -127,7 +175,7 @@ pub struct Parts {
     /// `[run]`.
     pub run: RunSettings,
     /// Sources by id.
-    pub sources: BTreeMap<String, Box<dyn Source>>,
+    pub sources: BTreeMap<String, Arc<dyn Source>>,
     /// Samplers with their source ids, in plan order.
     pub samplers: Vec<(String, Vec<String>)>,
     /// Everything else, in topological order.
@@ -150,7 +198,7 @@ impl Parts {
         for node in plan.nodes {
             match node.stage {
                 Stage::Source(source) => {
-                    parts.sources.insert(node.id, source);
+                    parts.sources.insert(node.id, Arc::from(source));
                 }
                 Stage::Bank(settings) => {
                     parts.banks.insert(node.id, settings);
@@ -201,6 +249,53 @@ impl Parts {
         mut catalogues: HashMap<String, Catalogue>,
         first_step: u64,
     ) -> Result<(Layout, Vec<SinkEntry>), StageError> {
+        let drawn = |id: &str, inputs: &[String], sampler: &dyn Sampler| {
+            let catalogue = Arc::new(catalogues.remove(id).unwrap_or_default());
+            if catalogue.segments.is_empty() {
+                return Err(nothing(id, inputs));
+            }
+            sampler.check(&catalogue)?;
+            Ok(Supply::of(sampler, &catalogue, Drawn::Fixed(Arc::clone(&catalogue))))
+        };
+        self.assemble(first_step, drawn)
+    }
+
+    /// As [`Parts::layout`], with versions that come while the steps run; `numbers` has each sampler's number in them.
+    /// `fixed` has the catalogues of samplers that read nothing that changes.
+    ///
+    /// # Errors
+    /// If a sampler cannot sample from its fixed catalogue, or goes through one that changes from end to end.
+    pub fn layout_on(
+        self,
+        timeline: &Arc<Timeline>,
+        numbers: &HashMap<String, usize>,
+        fixed: &HashMap<String, Catalogue>,
+        first_step: u64,
+    ) -> Result<(Layout, Vec<SinkEntry>), StageError> {
+        let drawn = |id: &str, inputs: &[String], sampler: &dyn Sampler| {
+            let drawn = Drawn::Changing(Arc::clone(timeline), numbers[id]);
+            match fixed.get(id) {
+                Some(catalogue) if catalogue.segments.is_empty() => Err(nothing(id, inputs)),
+                Some(catalogue) => {
+                    sampler.check(catalogue)?;
+                    Ok(Supply::of(sampler, catalogue, drawn))
+                }
+                None if sampler.samples(&Catalogue::default()).is_some() => {
+                    Err(StageError::refused(id, goes_through(inputs)))
+                }
+                None => Ok(Supply { samples: None, epoch: None, drawn }),
+            }
+        };
+        let (layout, sinks) = self.assemble(first_step, drawn)?;
+        Ok((Layout { timeline: Some(Arc::clone(timeline)), ..layout }, sinks))
+    }
+
+    /// `supply` gives a sampler what it draws from.
+    fn assemble(
+        self,
+        first_step: u64,
+        mut supply: impl FnMut(&str, &[String], &dyn Sampler) -> Result<Supply, StageError>,
+    ) -> Result<(Layout, Vec<SinkEntry>), StageError> {
         let root = Key::new(self.run.seed);
         let batch_sizes = batch_sizes(&self.nodes);
         let mut assembly =
@@ -212,32 +307,22 @@ impl Parts {
             let from = inputs.first().cloned().unwrap_or_default();
             let kind = match stage {
                 Stage::Sampler(sampler) => {
-                    let catalogue = catalogues.remove(&id).unwrap_or_default();
-                    if catalogue.segments.is_empty() {
-                        return Err(StageError::failed(
-                            id.clone(),
-                            format!("nothing to sample from: {} gave no usable segment", inputs.join(", ")),
-                        ));
-                    }
-                    sampler.check(&catalogue).map_err(|error| StageError { stage: id.clone(), ..error })?;
+                    let Supply { samples, epoch, drawn } = supply(&id, &inputs, sampler.as_ref())
+                        .map_err(|error| StageError { stage: id.clone(), ..error })?;
                     let batch_size = batch_sizes.get(&id).copied().unwrap_or(1);
-                    let samples = sampler.samples(&catalogue);
-                    let epoch = samples.unwrap_or(catalogue.segments.len() as u64);
-                    let passes = (self.run.epochs > 0).then(|| epoch.saturating_mul(self.run.epochs));
+                    let passes = match (self.run.epochs, epoch) {
+                        (0, _) => None,
+                        (epochs, Some(epoch)) => Some(epoch.saturating_mul(epochs)),
+                        (_, None) => return Err(StageError::refused(id, no_epochs(&inputs))),
+                    };
                     if let Some(samples) = [samples, passes].into_iter().flatten().min() {
                         let end = samples.div_ceil(u64::from(batch_size));
                         steps = Some(steps.map_or(end, |steps| steps.min(end)));
                     }
-                    assembly.epochs.insert(id.clone(), epoch);
+                    assembly.epochs.extend(epoch.map(|epoch| (id.clone(), epoch)));
                     let views = sampler.views().into_iter().map(|(name, t)| (name, [0, t as usize, 0, 0]));
                     assembly.shapes.insert(id.clone(), views.collect());
-                    OperatorKind::Sample(Arc::new(Sampling {
-                        sampler,
-                        catalogue,
-                        batch_size,
-                        key,
-                        warmup: 0,
-                    }))
+                    OperatorKind::Sample(Arc::new(Sampling { sampler, drawn, batch_size, key, warmup: 0 }))
                 }
                 Stage::Augment(augment) => {
                     let views = assembly.shapes_of(&from);
@@ -269,8 +354,44 @@ impl Parts {
             operators.push(Operator { id, key, input, kind });
         }
         let ahead = u64::from(self.run.ahead.max(1));
-        Ok((Layout { operators, steps, first_step, ahead }, sinks))
+        Ok((Layout { operators, steps, first_step, ahead, timeline: None }, sinks))
     }
+}
+
+/// What a sampler draws from.
+struct Supply {
+    /// How many samples that makes, if they end.
+    samples: Option<u64>,
+    /// Samples in a pass over it, if it has an end.
+    epoch: Option<u64>,
+    drawn: Drawn,
+}
+
+impl Supply {
+    fn of(sampler: &dyn Sampler, catalogue: &Catalogue, drawn: Drawn) -> Self {
+        let samples = sampler.samples(catalogue);
+        Self { samples, epoch: Some(samples.unwrap_or(catalogue.segments.len() as u64)), drawn }
+    }
+}
+
+/// Why `run.epochs` says nothing here.
+fn no_epochs(inputs: &[String]) -> String {
+    format!("`run.epochs` counts passes, and what {} gives changes meanwhile; set `run.steps`", inputs.join(", "))
+}
+
+/// That a sampler has no segment.
+fn nothing(sampler: &str, inputs: &[String]) -> StageError {
+    let inputs = inputs.join(", ");
+    StageError::failed(sampler, format!("nothing to sample from: {inputs} gave no usable segment"))
+}
+
+/// Why a sampler with an end cannot read a source that changes.
+fn goes_through(inputs: &[String]) -> String {
+    format!(
+        "goes through a list of segments once, and what {} gives changes while it does; use `triplet` or \
+         `uniform`, or files that are not watched",
+        inputs.join(", ")
+    )
 }
 
 /// What is known of each operator's output while the layout is put together.

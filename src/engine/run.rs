@@ -13,12 +13,14 @@ use reelflow_api::rng::Key;
 use reelflow_api::stage::SinkContext;
 
 use super::blame;
+use super::changes::{self, Prepared};
 use super::checkpoint::{self, Checkpoint, Manifest};
 use super::driver::{self, Driver, OpenSink, Watcher};
 use super::flow::Flow;
+use super::known;
 use super::layout::{Layout, Parts, SinkEntry};
 use super::run_dir::{self, RunDir, Start};
-use super::scan::scan;
+use super::scan::{Scans, scan};
 #[cfg(not(feature = "torch"))]
 use crate::config::EvalSettings;
 use crate::config::{Plan, RunSettings};
@@ -95,29 +97,13 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     counters.segments = scans.segments;
     driver::note_left_out(std::mem::take(&mut scans.skipped), &mut quarantine, &mut counters)?;
     scans.check_budget(&settings, "quarantine.jsonl")?;
-    let catalogues = scans.catalogues;
-    let versions: BTreeMap<String, String> = catalogues
-        .iter()
-        .map(|(id, catalogue)| (id.clone(), format!("{:016x}", catalogue.version)))
-        .collect();
     let files = parts.files();
-    let checkpoint = match resume_point {
-        Some((checkpoint, damaged)) => {
-            for line in damaged {
-                let step = checkpoint.manifest.step;
-                // A closed standard error must not end a run.
-                let _ = writeln!(std::io::stderr(), "warning: checkpoint: {line}; using step {step}");
-            }
-            same_catalogue(&checkpoint, &versions)?;
-            same_files(&checkpoint.manifest.files, &files)?;
-            Some(checkpoint)
-        }
-        None => None,
-    };
+    let checkpoint = resume_point.map(|point| fitting(point, &scans.fixed, &files)).transpose()?;
     let first = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.manifest.step);
     let banks = parts.banks.clone();
-    let labels = labels_of(catalogues.values());
-    let (layout, entries) = parts.layout(catalogues, first)?;
+    let labels = labels_of(scans.catalogues.values());
+    let versions = std::mem::take(&mut scans.fixed);
+    let (layout, entries, prepared) = lay_out(parts, scans, first, checkpoint.as_ref())?;
     let mut watcher = watcher(&evals, &resolved, &settings, layout.steps)?;
     let recorder_options = RecorderOptions {
         steps: layout.steps,
@@ -136,7 +122,7 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
         counters: &mut counters,
         watcher: watcher.as_mut(),
     };
-    let flowed = flow(layout, sinks, &dir, &settings, manifest, options, books);
+    let flowed = flow((layout, prepared), sinks, &dir, &settings, manifest, options, books);
     recorder.finish()?;
     let (ending, results) = flowed?;
     let sheets = dir.path.join("contact_sheets");
@@ -173,7 +159,7 @@ struct Books<'a> {
 }
 
 fn flow(
-    layout: Layout,
+    (layout, prepared): (Layout, Option<Prepared>),
     sinks: Vec<OpenSink>,
     dir: &RunDir,
     settings: &RunSettings,
@@ -182,8 +168,10 @@ fn flow(
     books: Books<'_>,
 ) -> Result<(Ending, Vec<String>), StageError> {
     let first = layout.first_step;
+    let steps = layout.steps;
     let flow = Flow::start(layout, workers(settings))?;
     let shared = Arc::clone(&flow.shared);
+    let changes = prepared.map(|prepared| prepared.start(&shared)).transpose()?;
     let mut driver = Driver {
         flow,
         sinks,
@@ -196,25 +184,85 @@ fn flow(
         quarantine: books.quarantine,
         counters: books.counters,
         watcher: books.watcher,
+        changes,
     };
     let driven = driver.drive(first);
     let results = match &driven {
         Ok(Ending::Finished) => driver.results(),
         _ => Ok(Vec::new()),
     };
-    let Driver { flow, quarantine, counters, .. } = driver;
+    let Driver { flow, quarantine, counters, recorder, changes, .. } = driver;
     let joined = flow.finish();
+    // Not before the last clip was made: what it was made of counts as used.
+    let changed = changes.map(|mut changes| changes.finish(quarantine, counters));
     driver::note_partial(shared.take_skips(), quarantine, counters)?;
     driver::add_counts(&shared, counters);
     // A sink's own failure comes first: what the workers say after it is a consequence.
     let ending = driven?;
     joined?;
+    if let Some(changed) = changed {
+        changed?;
+        if ending == Ending::Finished {
+            let line = ended_early(first, recorder.learnt().steps, steps)?;
+            line.into_iter().for_each(|line| recorder.note(line));
+        }
+    }
     Ok((ending, results?))
 }
 
 /// Files that may be open at once: a decoder of a file holds it and its pipeline's pipes, scanning takes one a core.
 fn files_needed(settings: &RunSettings) -> u64 {
     32 + 16 * workers(settings).max(threads::cores()) as u64
+}
+
+/// What to say if sources that change left nothing to sample from before the last step.
+///
+/// # Errors
+/// If that was before the first one.
+fn ended_early(first: u64, done: u64, steps: Option<u64>) -> Result<Option<String>, StageError> {
+    let Some(steps) = steps.filter(|steps| *steps > done) else { return Ok(None) };
+    if done == first {
+        let message = "nothing to sample from: all sources ended before they gave a usable segment";
+        return Err(StageError::failed("run", message));
+    }
+    Ok(Some(format!("all sources ended and nothing is left to sample from after {done} of {steps} steps")))
+}
+
+/// Puts the parts together on one catalogue, or on versions of it if it changes.
+fn lay_out(
+    parts: Parts,
+    scans: Scans,
+    first: u64,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<(Layout, Vec<SinkEntry>, Option<Prepared>), StageError> {
+    let Some(changing) = scans.changing else {
+        let (layout, entries) = parts.layout(scans.catalogues, first)?;
+        return Ok((layout, entries, None));
+    };
+    let mut fixed = scans.catalogues;
+    fixed.retain(|id, _| !changing.readers[changing.numbers[id]].changes);
+    let timeline = changes::timeline(&changing, first);
+    let (layout, entries) = parts.layout_on(&timeline, &changing.numbers, &fixed, first)?;
+    let before = checkpoint.and_then(|checkpoint| checkpoint.sinks.get(known::PART));
+    let removed = changes::removed_since(before, &changes::known(&changing))?;
+    let prepared = Prepared::new(changing, timeline, removed, &layout);
+    Ok((layout, entries, Some(prepared)))
+}
+
+/// The checkpoint to go on from, if what it was made of is there now; sources that change are not compared.
+fn fitting(
+    (checkpoint, damaged): (Checkpoint, Vec<String>),
+    fixed: &BTreeMap<String, String>,
+    files: &BTreeMap<String, String>,
+) -> Result<Checkpoint, StageError> {
+    for line in damaged {
+        let step = checkpoint.manifest.step;
+        // A closed standard error must not end a run.
+        let _ = writeln!(std::io::stderr(), "warning: checkpoint: {line}; using step {step}");
+    }
+    same_catalogue(&checkpoint, fixed)?;
+    same_files(&checkpoint.manifest.files, files)?;
+    Ok(checkpoint)
 }
 
 /// Worker threads to start.

@@ -116,13 +116,16 @@ impl Recipe {
         Self { normalize: None, ..self.clone() }
     }
 
-    /// The source `id` as a table.
+    /// The source `id` as a table. What is watched is measured as it is at the start.
     ///
     /// # Errors
     /// If there is none.
     pub fn source(&self, id: &str) -> Result<Table, StageError> {
         let found = self.sources.get(id).and_then(Value::as_table).cloned();
-        found.ok_or_else(|| StageError::refused("eval", format!("the pipeline has no source `{id}`")))
+        let mut found =
+            found.ok_or_else(|| StageError::refused("eval", format!("the pipeline has no source `{id}`")))?;
+        found.retain(|key, _| !["watch", "watch_secs"].contains(&key));
+        Ok(found)
     }
 
     /// The evaluating pipeline, as text that the ordinary loader checks.
@@ -239,6 +242,14 @@ mod tests {
         let task = |name: &str| format!("{TRAINING}pretext = {{ type = \"{name}\", classes = [\"b\", \"a\"] }}");
         assert_eq!(Recipe::of(&task("classify")).unwrap().classes, ["b", "a"]);
         assert!(Recipe::of(&task("vtdl")).unwrap().classes.is_empty());
+    }
+
+    #[test]
+    fn a_watched_source_is_measured_as_it_is() {
+        let watched =
+            "[sources.archive]\ntype = \"files\"\npaths = [\"a\"]\nwatch = true\nwatch_secs = 1.0\n";
+        let source = Recipe::of(&format!("{TRAINING}\n{watched}")).unwrap().source("archive").unwrap();
+        assert_eq!(source.keys().collect::<Vec<_>>(), ["paths", "type"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use reelflow_api::error::SkipReason;
+use reelflow_api::feed::FeedCounts;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -23,8 +24,18 @@ pub struct Counters {
     pub inputs_partial: u64,
     /// Inputs left out, by reason.
     pub inputs_skipped: BTreeMap<SkipReason, u64>,
-    /// Segments in the catalogue.
+    /// Of the inputs seen, those that came or were changed while the run went on and are used.
+    pub inputs_added: u64,
+    /// Inputs that were used and were removed, or changed, while the run went on.
+    pub inputs_removed: u64,
+    /// Segments in the first catalogue.
     pub segments: u64,
+    /// Versions of the catalogue; 0 if it could not change.
+    pub catalogue_versions: u64,
+    /// Rows of memory banks that were forgotten because their segments were removed.
+    pub rows_forgotten: u64,
+    /// What each live source has counted, by its id.
+    pub feeds: BTreeMap<String, FeedCounts>,
     /// Clips (one a view of every slot) that reached the sinks.
     pub clips: u64,
     /// Pictures decoded.
@@ -36,20 +47,34 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Whether `inputs_seen = inputs_ok + inputs_partial + inputs_skipped`.
+    /// Whether `inputs_seen = inputs_ok + inputs_partial + inputs_skipped`, and the frames of every live source add up.
     ///
     /// # Errors
-    /// With the three numbers, for a warning: an input was lost or counted twice, which is a bug.
+    /// With the numbers, for a warning: something was lost or counted twice, which is a bug.
     pub fn reconcile(&self) -> Result<(), String> {
         let skipped: u64 = self.inputs_skipped.values().sum();
-        if self.inputs_seen == self.inputs_ok + self.inputs_partial + skipped {
-            return Ok(());
+        if self.inputs_seen != self.inputs_ok + self.inputs_partial + skipped {
+            return Err(format!(
+                "inputs do not add up: {} seen, {} used, {} partly used, {skipped} skipped; please report this",
+                self.inputs_seen, self.inputs_ok, self.inputs_partial
+            ));
         }
-        Err(format!(
-            "inputs do not add up: {} seen, {} used, {} partly used, {skipped} skipped; please report this",
-            self.inputs_seen, self.inputs_ok, self.inputs_partial
-        ))
+        match self.feeds.iter().find(|(_, counts)| !counts.is_reconciled()) {
+            Some((id, counts)) => {
+                Err(format!("frames of `{id}` do not add up: {}; please report this", frames(counts)))
+            }
+            None => Ok(()),
+        }
     }
+}
+
+/// `1200 frames received, 1000 used, …`.
+fn frames(counts: &FeedCounts) -> String {
+    let left_out: u64 = counts.frames_left_out.values().sum();
+    format!(
+        "{} frames received, {} used, {} dropped, {left_out} left out, {} kept",
+        counts.frames_received, counts.frames_used, counts.frames_dropped, counts.frames_kept
+    )
 }
 
 /// How a run ended.
@@ -101,6 +126,12 @@ impl Summary {
             let reasons = self.counters.inputs_skipped.iter();
             let reasons: Vec<_> = reasons.map(|(why, count)| format!("{count} {}", why.as_str())).collect();
             row("skipped", format!("{} ({})", reasons.join(", "), self.path("quarantine.jsonl")));
+        }
+        for (id, counts) in &self.counters.feeds {
+            row("live", format!("{id}: {}, {} reconnects", frames(counts), counts.reconnects));
+        }
+        if let Some(changed) = self.changed() {
+            row("changed", changed);
         }
         if let Err(message) = self.counters.reconcile() {
             row("warning", message);
@@ -154,6 +185,17 @@ impl Summary {
             counters.segments,
             counters.frames_decoded
         )
+    }
+
+    fn changed(&self) -> Option<String> {
+        let Counters { inputs_added, inputs_removed, rows_forgotten, catalogue_versions, .. } =
+            &self.counters;
+        (*catalogue_versions > 0).then(|| {
+            format!(
+                "{inputs_added} inputs added, {inputs_removed} removed, {rows_forgotten} rows forgotten, \
+                 {catalogue_versions} versions of the catalogue"
+            )
+        })
     }
 
     fn made(&self) -> String {
@@ -237,7 +279,12 @@ mod tests {
                 inputs_ok: 3,
                 inputs_partial: 0,
                 inputs_skipped: BTreeMap::from([(SkipReason::Empty, 1), (SkipReason::NotMedia, 3)]),
+                inputs_added: 0,
+                inputs_removed: 0,
                 segments: 5,
+                catalogue_versions: 0,
+                rows_forgotten: 0,
+                feeds: BTreeMap::new(),
                 clips: 1200,
                 frames_decoded: 9600,
                 redrawn: 2,
@@ -296,6 +343,36 @@ mod tests {
         assert!(message.contains("8 seen, 3 used, 0 partly used, 4 skipped"), "{message}");
         assert!(lost.to_text().contains(&message));
         assert_eq!(lost.to_json()["reconciled"], false);
+    }
+
+    #[test]
+    fn what_changed_and_what_was_live_is_told_and_must_add_up() {
+        let mut changed = summary();
+        let counters = &mut changed.counters;
+        (counters.inputs_added, counters.inputs_removed) = (1, 2);
+        (counters.rows_forgotten, counters.catalogue_versions) = (7, 3);
+        let counts = FeedCounts {
+            frames_received: 100,
+            frames_used: 60,
+            frames_dropped: 20,
+            frames_left_out: BTreeMap::from([("too_short", 5), ("damaged", 5)]),
+            frames_kept: 10,
+            reconnects: 1,
+            ..FeedCounts::default()
+        };
+        counters.feeds.insert("cam".to_owned(), counts);
+        let text = changed.to_text();
+        assert!(text.contains(
+            "live      cam: 100 frames received, 60 used, 20 dropped, 10 left out, 10 kept, 1 reconnects\n"
+        ));
+        assert!(text.contains(
+            "changed   1 inputs added, 2 removed, 7 rows forgotten, 3 versions of the catalogue\n"
+        ));
+        assert_eq!(changed.to_json()["counters"]["feeds"]["cam"]["frames_kept"], 10);
+        assert_eq!(changed.to_json()["reconciled"], true);
+        changed.counters.feeds.get_mut("cam").unwrap().frames_kept = 9;
+        assert_eq!(changed.to_json()["reconciled"], false);
+        assert!(changed.to_text().contains("frames of `cam` do not add up: 100 frames received"));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct Scanned {
     pub inputs_ok: u64,
     /// Skips by reason.
     pub by_reason: BTreeMap<SkipReason, u64>,
+    /// Ids of the sources in the catalogue's order, with how many segments each has in it.
+    pub per_source: Vec<(String, usize)>,
 }
 
 /// Lists and probes all `sources` (id and source) on all cores; segments with fewer than `frames_min`
@@ -57,6 +59,7 @@ fn scan(id: &str, source: &dyn Source, frames_min: u32, scanned: &mut Scanned) -
         .map(|(candidate, media)| segments_of(id, source, candidate, media, frames_min))
         .collect();
     scanned.inputs_seen += (listing.skipped.len() + probed.len()) as u64;
+    let before = scanned.catalogue.segments.len();
     let mut skipped = listing.skipped;
     for result in probed {
         match result {
@@ -67,6 +70,7 @@ fn scan(id: &str, source: &dyn Source, frames_min: u32, scanned: &mut Scanned) -
             Err(skip) => skipped.push(skip),
         }
     }
+    scanned.per_source.push((id.to_owned(), scanned.catalogue.segments.len() - before));
     if let (OnError::Fail, Some(bad)) = (source.on_error(), skipped.first()) {
         let (file, reason) = (bad.file.display(), bad.reason.as_str());
         return Err(StageError::failed(
@@ -87,7 +91,7 @@ fn scan(id: &str, source: &dyn Source, frames_min: u32, scanned: &mut Scanned) -
 
 /// Probes the media of all candidates on all cores; a file with several names, or listed in several parts, is
 /// read once. One result a candidate, in order.
-fn probe_all(source: &dyn Source, candidates: &[Candidate]) -> Vec<Result<Arc<Media>, Failure>> {
+pub(super) fn probe_all(source: &dyn Source, candidates: &[Candidate]) -> Vec<Result<Arc<Media>, Failure>> {
     let mut first_with = HashMap::new();
     // Of each candidate the first one that is the same file.
     let first: Vec<usize> = candidates
@@ -123,7 +127,7 @@ fn probe_all(source: &dyn Source, candidates: &[Candidate]) -> Vec<Result<Arc<Me
 }
 
 /// The segments of one candidate, at least one.
-fn segments_of(
+pub(super) fn segments_of(
     id: &str,
     source: &dyn Source,
     candidate: &Candidate,
@@ -166,7 +170,7 @@ fn share_times<'m>(media: impl Iterator<Item = &'m mut Arc<Media>>) {
     }
 }
 
-fn name_of(origin: &Origin) -> String {
+pub(super) fn name_of(origin: &Origin) -> String {
     match origin {
         Origin::File(path) => path.display().to_string(),
         Origin::Pattern { number } => format!("pattern:{number}"),
@@ -253,7 +257,7 @@ fn segment_id(source: &str, candidate: &Candidate, piece: u64) -> SegmentId {
 }
 
 /// Hash over ids, frame times and labels, in order.
-fn version(segments: &[Arc<Segment>]) -> u64 {
+pub fn version(segments: &[Arc<Segment>]) -> u64 {
     let mut hash = Xxh3::new();
     for segment in segments {
         hash.update(&segment.id.0.to_le_bytes());

@@ -63,6 +63,18 @@ struct FilesSettings {
     /// What becomes of an input that cannot be used.
     #[serde(default)]
     on_error: OnError,
+    /// Look again while the run goes on: files that are added are used, and what is removed or changed is forgotten in
+    /// the banks as well.
+    #[serde(default)]
+    watch: bool,
+    /// Seconds between two looks. A new file is used when two looks in a row find it with the same size and time.
+    #[serde(default = "watch_secs")]
+    #[schemars(range(min = 0.01, max = 86400.0))]
+    watch_secs: f64,
+}
+
+fn watch_secs() -> f64 {
+    3.0
 }
 
 /// Where classes come from.
@@ -95,12 +107,13 @@ impl Source for FilesSettings {
         let mut listing = found.listing();
         if let Some(split) = &self.split {
             listing.candidates.retain(|candidate| candidate.split.as_deref() == Some(split));
-            if listing.candidates.is_empty() {
+            if listing.candidates.is_empty() && !self.watch {
                 let paths = self.paths.join(", ");
                 return Err(StageError::failed("files", format!("no video of split `{split}` in {paths}")));
             }
         }
-        if listing.candidates.is_empty() && listing.skipped.is_empty() {
+        // What is watched may still come.
+        if listing.candidates.is_empty() && listing.skipped.is_empty() && !self.watch {
             return Err(StageError::failed(
                 "files",
                 format!(
@@ -119,6 +132,10 @@ impl Source for FilesSettings {
 
     fn on_error(&self) -> OnError {
         self.on_error
+    }
+
+    fn watch_secs(&self) -> Option<f64> {
+        self.watch.then_some(self.watch_secs)
     }
 }
 

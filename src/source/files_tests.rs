@@ -4,7 +4,16 @@ use super::*;
 
 fn settings(dir: &Path, paths: &[&str], labels: Labels) -> FilesSettings {
     let paths = paths.iter().map(|path| dir.join(path).to_string_lossy().into_owned()).collect();
-    FilesSettings { paths, root: None, split: None, labels, segment_secs: None, on_error: OnError::default() }
+    FilesSettings {
+        paths,
+        root: None,
+        split: None,
+        labels,
+        segment_secs: None,
+        on_error: OnError::default(),
+        watch: false,
+        watch_secs: 1.0,
+    }
 }
 
 /// A folder with the given files, one byte each unless the name ends in `.empty.mp4`.
@@ -101,6 +110,8 @@ fn nothing_found_is_an_error_that_says_what_is_looked_for() {
     let dir = folder(&["readme.md"]);
     let error = settings(dir.path(), &[""], Labels::None).list().unwrap_err();
     assert!(error.message.contains(".mp4"), "{error}");
+    let watched = FilesSettings { watch: true, ..settings(dir.path(), &[""], Labels::None) };
+    assert!(watched.list().unwrap().candidates.is_empty(), "what is watched may still come");
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub mod files;
 #[cfg(feature = "gst")]
 pub mod list;
 pub mod pattern;
+pub mod watch;
 
 use reelflow_api::spec::Spec;
 

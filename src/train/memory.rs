@@ -90,6 +90,17 @@ impl Memory {
         self.bank.prefetch(step)
     }
 
+    /// Takes all that is known of some segments out, as [`Bank::forget`]; gives how many keys that were.
+    ///
+    /// # Errors
+    /// If an owner has died.
+    pub fn forget(&mut self, ids: &[i64]) -> Result<u64, StageError> {
+        let count = self.bank.count_of(ids)?;
+        // A segment may have a row before its first key.
+        self.bank.forget(ids)?;
+        Ok(count)
+    }
+
     /// How old the rows are that the newest step saw.
     pub fn ages(&self) -> Ages {
         self.bank.ages()

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use reelflow_api::error::StageError;
+use reelflow_api::feed::CatalogueChange;
 use reelflow_api::item::{Batch, SegmentId};
 use reelflow_api::pretext::{BankRows, Pretext, Step};
 use reelflow_api::rng::Key;
@@ -341,6 +342,25 @@ impl Sink for Trainer {
             export::write(&self.export_dir, self)?;
         }
         Ok(scalars)
+    }
+
+    fn catalogue_changed(&mut self, change: &CatalogueChange) -> Result<u64, StageError> {
+        let labels = Arc::make_mut(&mut self.labels);
+        for id in change.removed.iter().chain(&change.left) {
+            labels.remove(id);
+        }
+        for (id, label) in &change.added {
+            match label {
+                Some(label) => drop(labels.insert(*id, Arc::clone(label))),
+                None => drop(labels.remove(id)),
+            }
+        }
+        let ids: Vec<i64> = change.removed.iter().map(|id| id.0 as i64).collect();
+        let mut rows = 0;
+        for bank in self.banks.values_mut().filter(|_| !ids.is_empty()) {
+            rows += bank.forget(&ids)?;
+        }
+        Ok(rows)
     }
 
     fn save(&mut self) -> Result<Parts, StageError> {

@@ -97,6 +97,12 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// Seconds between two looks for media that were added, changed or removed while the run goes on; `None`: they
+    /// are listed once. At each look [`Source::list`] is asked again.
+    fn watch_secs(&self) -> Option<f64> {
+        None
+    }
+
     /// Where its media arrive while the run goes on.
     fn feed(&self) -> Option<&dyn Feed> {
         None

@@ -1,11 +1,12 @@
 //! The plan as the engine runs it: decoding threads, exchanges between workers, queues and their bounds.
 
 use reelflow_api::spec::Port;
-use reelflow_api::stage::Stage;
+use reelflow_api::stage::{Source, Stage};
 
 use super::{Drawing, Frame, Look, Parameters, Shape, carried};
 use crate::config::plan::Plan;
 use crate::edge::threads;
+use crate::engine::publisher::QUEUED as NEWS;
 
 /// The pipeline with what the engine puts in between.
 #[must_use]
@@ -32,6 +33,9 @@ pub fn physical(plan: &Plan) -> Drawing {
         if let Stage::Bank(settings) = &node.stage {
             // The trainer asks, but each shard is owned by a thread of its own.
             shape.lines.push(format!("{} shards, a thread each", settings.shards));
+        }
+        if let Stage::Source(source) = &node.stage {
+            shape.lines.extend(changing(source.as_ref()));
         }
         let at = sketch.add(shape);
         for input in &node.inputs {
@@ -132,6 +136,18 @@ impl Sketch {
             }
         }
         at
+    }
+}
+
+/// What a source that changes while the run goes on adds to it.
+fn changing(source: &dyn Source) -> Vec<String> {
+    let queue = format!("{NEWS} news wait; full: it waits");
+    if source.feed().is_some() {
+        vec!["threads of its own".to_owned(), queue]
+    } else if let Some(secs) = source.watch_secs() {
+        vec![format!("a thread looks every {secs} s"), queue]
+    } else {
+        Vec::new()
     }
 }
 

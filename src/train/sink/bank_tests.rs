@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use reelflow_api::bank::{BankKind, RowType};
+use reelflow_api::bank::{BankKind, RowType, Staleness};
 use reelflow_api::pretext::{BankRows, Nets, StepLoss};
 use serde_json::json;
 use tch::Tensor;
@@ -108,4 +108,46 @@ fn instances_with_a_constant_z_go_on_bit_for_bit_after_a_stop() {
     let scalars = second.consume(&batch(8)).unwrap();
     assert_eq!((scalar(&scalars, "bank_filled"), scalar(&scalars, "bank_age_min")), (16.0, 1.0));
     assert_eq!((scalar(&scalars, "bank_age_median"), scalar(&scalars, "bank_age_max")), (3.0, 4.0));
+}
+
+/// Segment ids of every row and every key that waits, in the files of a checkpoint.
+fn ids_in(parts: &Parts) -> Vec<i64> {
+    let blocks = parts.iter().filter(|(name, _)| name.starts_with("bank.") && name.ends_with(".safetensors"));
+    let ids = |(name, bytes): (&String, &Vec<u8>)| {
+        let ids = sealed::from_safetensors(name, bytes).unwrap().remove("ids").unwrap();
+        ids.to_i64(&ids.shape).unwrap()
+    };
+    blocks.flat_map(ids).collect()
+}
+
+#[test]
+fn what_was_taken_back_is_in_no_file_and_what_only_left_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = json!({ "encoder": { "name": "r3d", "width": 4 }, "optimizer": { "lr": 0.05 } });
+    let settings: TrainSettings = serde_json::from_value(settings).unwrap();
+    let task: reelflow_vtdl::Vtdl = serde_json::from_value(json!({ "bank": "keys", "dim": 16 })).unwrap();
+    let task: Arc<dyn Pretext> = Arc::new(task);
+    let mut context = context(dir.path(), 40);
+    // A key of step 2 still waits when it is taken back.
+    context.banks.get_mut("keys").unwrap().staleness = Staleness::Steps(2);
+    let label = |id: u64, text: &str| (SegmentId(id), Arc::from(text));
+    context.labels = Arc::new(BTreeMap::from([label(1, "a"), label(2, "b"), label(3, "c")]));
+    let mut trainer = Trainer::open(&settings, &task, context).unwrap();
+    (0..3).for_each(|step| drop(trainer.consume(&batch(step)).unwrap()));
+    let before = ids_in(&trainer.save().unwrap());
+    assert!([1, 2, 201].iter().all(|id| before.contains(id)), "{before:?}");
+    let change = CatalogueChange {
+        step: 3,
+        version: 2,
+        added: vec![(SegmentId(3), Some("d".into())), (SegmentId(9), None)],
+        removed: vec![SegmentId(1), SegmentId(201), SegmentId(77)],
+        left: vec![SegmentId(2)],
+    };
+    assert_eq!(trainer.catalogue_changed(&change).unwrap(), 2);
+    assert!(!ids_in(&trainer.save().unwrap()).contains(&1), "the next snapshot is without it");
+    drop(trainer.consume(&batch(3)).unwrap());
+    let after = ids_in(&trainer.save().unwrap());
+    assert!(after.contains(&2) && !after.contains(&1) && !after.contains(&201), "{after:?}");
+    assert_eq!(*trainer.labels, BTreeMap::from([label(3, "d")]));
+    assert_eq!(trainer.catalogue_changed(&change).unwrap(), 0, "nothing is left of them");
 }
