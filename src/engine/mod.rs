@@ -21,6 +21,7 @@ pub mod driver;
 pub mod flow;
 pub mod gather;
 pub mod jobs;
+pub mod keeper;
 pub mod layout;
 pub mod making;
 pub mod parcel;

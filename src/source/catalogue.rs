@@ -253,7 +253,7 @@ fn segment_id(source: &str, candidate: &Candidate, piece: u64) -> SegmentId {
 }
 
 /// Hash over ids, frame times and labels, in order.
-fn version(segments: &[Arc<Segment>]) -> u64 {
+pub fn version(segments: &[Arc<Segment>]) -> u64 {
     let mut hash = Xxh3::new();
     for segment in segments {
         hash.update(&segment.id.0.to_le_bytes());

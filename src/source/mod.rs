@@ -8,6 +8,7 @@ pub mod catalogue;
 pub mod files;
 #[cfg(feature = "gst")]
 pub mod list;
+pub mod order;
 pub mod pattern;
 
 use reelflow_api::spec::Spec;
