@@ -207,7 +207,8 @@ impl Keeper {
         let added: Vec<&Fact> = news.iter().copied().filter(|fact| !went.contains_key(&fact.id)).collect();
         for new in &news {
             let Some(old) = went.get(&new.id) else { continue };
-            if (old.print, &old.twin) != (new.print, &new.twin) {
+            let is_other = old.twin.zip(new.twin).is_some_and(|(old, new)| old != new);
+            if old.print != new.print || is_other {
                 change.changed.push(new.id);
             }
             if old.label != new.label {

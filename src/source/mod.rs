@@ -4,8 +4,10 @@
 //! of the catalogue is that of the source ids and paths, never that of the file system.
 
 pub mod catalogue;
+pub mod content;
 #[cfg(feature = "gst")]
 pub mod files;
+pub mod kept;
 #[cfg(feature = "gst")]
 pub mod list;
 pub mod order;
