@@ -15,7 +15,7 @@ use super::driver::{self, Driver, OpenSink, Watcher};
 use super::flow::Flow;
 use super::layout::{Layout, Parts, SinkEntry};
 use super::run_dir::{self, RunDir, Start};
-use super::scan::scan;
+use super::scan::{self, scan};
 #[cfg(not(feature = "torch"))]
 use crate::config::EvalSettings;
 use crate::config::{Plan, RunSettings};
@@ -81,7 +81,9 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     dir.write_config(&resolved)?;
     let mut quarantine = Quarantine::open(&dir.path)?;
     let mut counters = Counters::default();
-    let mut scans = scan(&parts)?;
+    let kept = scan::kept(&dir.path, &settings)?;
+    let mut scans = scan(&parts, Some(&kept))?;
+    scan::save(&kept);
     counters.inputs_seen = scans.inputs_seen;
     counters.inputs_ok = scans.inputs_ok;
     counters.segments = scans.segments;

@@ -312,8 +312,10 @@ impl Kept {
         }
         let chosen = known.worth_saving();
         let is_written = files::replace(path, |out| write(&known, &chosen, &self.maker, out))?;
-        known.unsaved = 0;
-        known.has_new_look = false;
+        if is_written {
+            known.unsaved = 0;
+            known.has_new_look = false;
+        }
         Ok(is_written)
     }
 }
