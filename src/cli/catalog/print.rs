@@ -1,6 +1,7 @@
 //! The catalogue as lines for people or as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use reelflow_api::error::Skip;
@@ -72,7 +73,8 @@ fn changes(inventory: &Inventory) {
     let path = |id: &SegmentId| before.get(id).map_or_else(String::new, |segment| segment.media.name.clone());
     let now = names(inventory);
     let new = |id: &SegmentId| now.get(id).map_or_else(String::new, |segment| segment.media.name.clone());
-    let is_renamed = |id: &SegmentId| change.renamed.iter().any(|(from, to)| from == id || to == id);
+    let moved: HashSet<SegmentId> = change.renamed.iter().flat_map(|(from, to)| [*from, *to]).collect();
+    let is_renamed = |id: &SegmentId| moved.contains(id);
     let label = |label: &Option<Arc<str>>| label.as_deref().unwrap_or("(none)").to_owned();
     let parts: [(&str, Vec<String>); 6] = [
         ("added", change.added.iter().filter(|s| !is_renamed(&s.id)).map(|s| s.media.name.clone()).collect()),
@@ -141,7 +143,7 @@ fn to_json(inventory: &Inventory) -> Value {
     })
 }
 
-fn change_to_json(inventory: &Inventory, before: &std::collections::HashMap<SegmentId, Arc<Segment>>) -> Value {
+fn change_to_json(inventory: &Inventory, before: &HashMap<SegmentId, Arc<Segment>>) -> Value {
     let change = &inventory.version.change;
     let now = names(inventory);
     let old = |id: &SegmentId| json!({ "id": id, "path": before.get(id).map(|segment| &segment.media.name) });
@@ -160,7 +162,7 @@ fn change_to_json(inventory: &Inventory, before: &std::collections::HashMap<Segm
 /// A line a segment or left-out input that passes the filter.
 fn list(inventory: &Inventory, filter: &Filter, format: Format) {
     let is_source = |source: &str| filter.source.as_deref().is_none_or(|wanted| wanted == source);
-    let fits = |path: &std::path::Path| {
+    let fits = |path: &Path| {
         let name = path.file_name().unwrap_or_default();
         filter.path.as_ref().is_none_or(|glob| glob.is_match(path) || glob.is_match(name))
     };
