@@ -145,6 +145,12 @@ impl Keeper {
         }
     }
 
+    /// The segment of this id, as it was told last.
+    #[must_use]
+    pub fn segment(&self, id: SegmentId) -> Option<&Arc<Segment>> {
+        Some(&self.known.get(&id)?.1)
+    }
+
     fn take_out(&mut self, id: SegmentId) {
         if let Some((fact, _)) = self.known.remove(&id) {
             self.flow.remove(fact);
