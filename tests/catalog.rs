@@ -161,7 +161,8 @@ fn the_command_counts_and_tells_what_changed() {
     assert_eq!(change["renamed"][0]["to"]["path"], "v/walk/one.mp4");
     assert_eq!(change["relabelled"], json!([]));
     assert_eq!(third["probed"], 2);
-    let inputs: Vec<_> = walk(dir.path()).into_iter().filter(|path| !path.starts_with(dir.path().join("cache"))).collect();
+    let inputs: Vec<_> =
+        walk(dir.path()).into_iter().filter(|path| !path.starts_with(dir.path().join("cache"))).collect();
     assert_eq!(inputs.len(), 8, "nothing is written beside the inputs: {inputs:?}");
 }
 
@@ -194,7 +195,8 @@ fn filters_list_segments_and_what_is_left_out() {
     let paths = |args: &[&str]| -> Vec<String> {
         let (code, lines, error) = catalog(dir.path(), &[&["v", "--format", "json"], args].concat());
         assert_eq!(code, Some(0), "{error}");
-        let path = |line: &String| serde_json::from_str::<Value>(line).unwrap()["path"].as_str().unwrap().to_owned();
+        let path =
+            |line: &String| serde_json::from_str::<Value>(line).unwrap()["path"].as_str().unwrap().to_owned();
         lines.iter().map(path).collect()
     };
     assert_eq!(paths(&["--label", "walk"]), ["v/walk/1.mp4", "v/walk/2.mkv"]);
@@ -249,7 +251,8 @@ fn a_run_begins_with_what_the_run_before_it_found() {
     fs::write(dir.path().join("p.toml"), PIPELINE).unwrap();
     let run = |args: &[&str]| -> String {
         let mut command = reelflow();
-        let output = command.current_dir(dir.path()).args(["run", "p.toml", "--quiet"]).args(args).output().unwrap();
+        let output =
+            command.current_dir(dir.path()).args(["run", "p.toml", "--quiet"]).args(args).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };

@@ -97,7 +97,9 @@ fn reason(text: &str) -> Result<Reason, String> {
         return Ok(Reason(None));
     }
     let reason = serde_json::from_value(text.into());
-    reason.map(|reason| Reason(Some(reason))).map_err(|_| "is no reason; `any` lists all with theirs".to_owned())
+    reason
+        .map(|reason| Reason(Some(reason)))
+        .map_err(|_| "is no reason; `any` lists all with theirs".to_owned())
 }
 
 /// Runs the command.
@@ -156,7 +158,8 @@ fn given(args: &Args) -> Result<Given, Ended> {
     args.sets.iter().for_each(|set| name += &format!("\nset {set}"));
     let chosen = args.catalogue.clone().or(of_pipeline);
     let is_own_file = chosen.is_none();
-    let file = chosen.or_else(|| Some(cache()?.join(format!("{:016x}.bin", xxhash_rust::xxh3::xxh3_64(name.as_bytes())))));
+    let file = chosen
+        .or_else(|| Some(cache()?.join(format!("{:016x}.bin", xxhash_rust::xxh3::xxh3_64(name.as_bytes())))));
     Ok(Given { name, sources, file, is_own_file })
 }
 
@@ -205,14 +208,17 @@ fn of_paths(args: &Args) -> Result<Sources, Ended> {
         table.remove("type");
         let built = (crate::source::files::SPEC.build)(table.into());
         match built {
-            Ok(Stage::Source(source)) => Ok(Sources::from([("data".to_owned(), (Box::new(Lenient(source)) as Box<dyn Source>, 1))])),
+            Ok(Stage::Source(source)) => {
+                Ok(Sources::from([("data".to_owned(), (Box::new(Lenient(source)) as Box<dyn Source>, 1))]))
+            }
             Ok(_) => unreachable!("`files` is a source"),
             Err(_) => Err(StageError::refused("catalog", "a path without a name").into()),
         }
     }
     #[cfg(not(feature = "gst"))]
     {
-        let message = "this build has no GStreamer and reads no files; name a pipeline (`.toml`) with computed media";
+        let message =
+            "this build has no GStreamer and reads no files; name a pipeline (`.toml`) with computed media";
         Err(StageError::unavailable("catalog", format!("{}: {message}", args.inputs.join(", "))).into())
     }
 }

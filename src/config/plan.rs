@@ -107,7 +107,10 @@ impl Settings for RunSettings {
             found.push(Invalid::new("out", "a folder without a name").help("remove it for `runs/NAME`"));
         }
         if self.catalogue.as_ref().is_some_and(|file| file.as_os_str().is_empty()) {
-            found.push(Invalid::new("catalogue", "a file without a name").help("remove it for one in the run's folder"));
+            found.push(
+                Invalid::new("catalogue", "a file without a name")
+                    .help("remove it for one in the run's folder"),
+            );
         }
         found
     }

@@ -88,7 +88,10 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StageError> {
 ///
 /// # Errors
 /// If the temporary file beside it cannot be written, or not renamed; it is removed.
-pub fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<bool, StageError> {
+pub fn replace(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<bool, StageError> {
     let temporary = with_suffix(path, ".tmp");
     let Some(file) = claim(&temporary).map_err(|error| storage("write", &temporary, &error))? else {
         return Ok(false);
@@ -121,7 +124,9 @@ fn claim(path: &Path) -> io::Result<Option<File>> {
         }
         // Whoever held it before may have given it its final name meanwhile; that file is not to be touched.
         let opened = rustix::fs::fstat(&file)?;
-        if rustix::fs::stat(path).is_ok_and(|named| (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)) {
+        if rustix::fs::stat(path)
+            .is_ok_and(|named| (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino))
+        {
             return Ok(Some(file));
         }
     }
@@ -236,7 +241,8 @@ mod tests {
         drop(held);
         assert!(replace(&path, |out| out.write_all(b"long content")).unwrap());
         assert!(replace(&path, |out| out.write_all(b"short")).unwrap());
-        let failed = replace(&path, |out| out.write_all(b"half").and_then(|()| Err(io::Error::other("full"))));
+        let failed =
+            replace(&path, |out| out.write_all(b"half").and_then(|()| Err(io::Error::other("full"))));
         assert_eq!(failed.unwrap_err().code, 74);
         assert_eq!(read(&path).unwrap(), b"short");
         assert_eq!(list_dir(dir.path()).unwrap(), [path]);

@@ -163,7 +163,8 @@ impl Keeper {
         self.number += 1;
         self.count(&differences);
         let change = self.change(&differences.facts);
-        let segments: Vec<Arc<Segment>> = self.listed.values().map(|id| Arc::clone(&self.known[id].1)).collect();
+        let segments: Vec<Arc<Segment>> =
+            self.listed.values().map(|id| Arc::clone(&self.known[id].1)).collect();
         let version = catalogue::version(&segments);
         Version {
             number: self.number,
@@ -208,7 +209,8 @@ impl Keeper {
         let mut change = Change::default();
         let mut news: Vec<&Fact> = came.values().copied().collect();
         news.sort();
-        let mut left: Vec<&Fact> = went.values().copied().filter(|fact| !came.contains_key(&fact.id)).collect();
+        let mut left: Vec<&Fact> =
+            went.values().copied().filter(|fact| !came.contains_key(&fact.id)).collect();
         left.sort();
         let added: Vec<&Fact> = news.iter().copied().filter(|fact| !went.contains_key(&fact.id)).collect();
         for new in &news {
@@ -232,13 +234,13 @@ impl Keeper {
 }
 
 /// Pairs of what went and what came with equal content in one source: of several, the first with the first.
-fn renamed(left: &[&Fact], added: &[&Fact]) -> Vec<(SegmentId, SegmentId)> {
+fn renamed<'f>(left: &[&'f Fact], added: &[&'f Fact]) -> Vec<(SegmentId, SegmentId)> {
     let mut homeless: HashMap<_, Vec<SegmentId>> = HashMap::new();
     for fact in left.iter().rev().filter(|fact| fact.twin.is_some()) {
         homeless.entry((&fact.source, &fact.twin)).or_default().push(fact.id);
     }
-    let pair = |fact: &&Fact| Some((homeless.get_mut(&(&fact.source, &fact.twin))?.pop()?, fact.id));
-    added.iter().filter_map(pair).collect()
+    let pair = |fact: &'f Fact| Some((homeless.get_mut(&(&fact.source, &fact.twin))?.pop()?, fact.id));
+    added.iter().copied().filter_map(pair).collect()
 }
 
 fn apply_counts<K: Clone + Ord>(counts: &mut BTreeMap<K, u64>, differences: &[((K, isize), isize)]) {

@@ -83,7 +83,7 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     let mut counters = Counters::default();
     let kept = scan::kept(&dir.path, &settings)?;
     let mut scans = scan(&parts, Some(&kept))?;
-    scan::save(&kept);
+    scan::save(kept);
     counters.inputs_seen = scans.inputs_seen;
     counters.inputs_ok = scans.inputs_ok;
     counters.segments = scans.segments;

@@ -57,7 +57,8 @@ const EARLIER_MAX: u32 = 1000;
 /// Folders of runs before the one in `dir`, the latest first: `NAME-2` and `NAME` for `NAME-3`.
 fn earlier(dir: &Path) -> impl Iterator<Item = PathBuf> {
     let text = dir.to_string_lossy().into_owned();
-    let split = text.rsplit_once('-').and_then(|(name, number)| Some((name.to_owned(), number.parse::<u32>().ok()?)));
+    let split =
+        text.rsplit_once('-').and_then(|(name, number)| Some((name.to_owned(), number.parse::<u32>().ok()?)));
     split.into_iter().flat_map(|(name, number)| {
         let lowest = number.saturating_sub(EARLIER_MAX).max(1);
         (lowest..number).rev().map(move |number| match number {
@@ -67,8 +68,8 @@ fn earlier(dir: &Path) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// Saves what a scan found. That it cannot be saved costs the next start time and no run its life.
-pub fn save(kept: &Kept) {
+/// Saves what a scan found, and lets go of it. That it cannot be saved costs the next start time and no run its life.
+pub fn save(kept: Kept) {
     if let Err(error) = kept.save() {
         eprintln!("warning: {error}; the next start probes all media again");
     }

@@ -96,7 +96,10 @@ impl Quarantine {
         for ((stage, reason), alike) in alike.iter().filter(|(_, alike)| alike.len() > NAMED_MAX) {
             let such = escaped(&alike[0].file.to_string_lossy());
             let (count, reason, path) = (alike.len(), reason.as_str(), self.path.display());
-            let line = format!("warning: {}: {count} inputs: {reason}: such as {such}; all are in {path}", escaped(stage));
+            let line = format!(
+                "warning: {}: {count} inputs: {reason}: such as {such}; all are in {path}",
+                escaped(stage)
+            );
             let _ = writeln!(self.warnings, "{line}");
             self.warned.extend(alike.iter().map(|skip| skip.file.clone()));
         }

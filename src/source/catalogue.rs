@@ -141,7 +141,8 @@ fn probe_all(source: &dyn Source, candidates: &[Candidate], kept: Option<&Kept>)
     let distinct: Vec<usize> = (0..candidates.len()).filter(|&index| first[index] == index).collect();
     let mut probed: HashMap<usize, Probed> = HashMap::with_capacity(distinct.len());
     for part in distinct.chunks(PROBED_AT_ONCE) {
-        let probe = |&index: &usize| (index, probe(source, &candidates[index].origin, identities[index], kept));
+        let probe =
+            |&index: &usize| (index, probe(source, &candidates[index].origin, identities[index], kept));
         probed.extend(part.par_iter().map(probe).collect::<Vec<_>>());
         kept.into_iter().for_each(Kept::save_if_due);
     }

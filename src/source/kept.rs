@@ -23,7 +23,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rayon::prelude::*;
 use reelflow_api::error::StageError;
@@ -53,14 +53,17 @@ const SAVE_EVERY_MIN: usize = 4096;
 
 /// Name, version and parts of what probes: results of another maker are not taken over.
 #[must_use]
-pub fn maker() -> String {
-    format!("reelflow {} probe {PROBE} {}", env!("CARGO_PKG_VERSION"), crate::decode::maker())
+pub fn maker() -> &'static str {
+    static MAKER: OnceLock<String> = OnceLock::new();
+    MAKER.get_or_init(|| {
+        format!("reelflow {} probe {PROBE} {}", env!("CARGO_PKG_VERSION"), crate::decode::maker())
+    })
 }
 
 /// What earlier scans found, and what this one adds. May be asked from many threads.
 pub struct Kept {
     path: Option<PathBuf>,
-    maker: String,
+    maker: &'static str,
     known: RwLock<Known>,
     found: AtomicU64,
     probed: AtomicU64,
@@ -133,7 +136,7 @@ impl Kept {
     pub fn nowhere() -> Self {
         Self {
             path: None,
-            maker: String::new(),
+            maker: "",
             known: RwLock::default(),
             found: AtomicU64::new(0),
             probed: AtomicU64::new(0),
@@ -158,7 +161,11 @@ impl Kept {
         Self::open_with(path, from, false)
     }
 
-    fn open_with(path: &Path, from: &Path, may_be_foreign: bool) -> Result<(Self, Option<String>), StageError> {
+    fn open_with(
+        path: &Path,
+        from: &Path,
+        may_be_foreign: bool,
+    ) -> Result<(Self, Option<String>), StageError> {
         let mut kept = Self { path: Some(path.to_owned()), maker: maker(), ..Self::nowhere() };
         let bytes = match std::fs::read(from) {
             Ok(bytes) => bytes,
@@ -166,7 +173,7 @@ impl Kept {
             Err(error) => return Err(storage("read", from, &error)),
         };
         let shown = from.display();
-        let note = match parse(bytes, &kept.maker) {
+        let note = match parse(bytes, kept.maker) {
             Ok(known) => {
                 kept.known = RwLock::new(known);
                 None
@@ -183,10 +190,13 @@ impl Kept {
                 return Err(StageError::refused("catalogue", message));
             }
             Err(Unfit::Foreign) => Some(format!("`{shown}` is damaged; all media are probed anew")),
-            Err(Unfit::Damaged(what)) => Some(format!("`{shown}` is damaged ({what}); all media are probed anew")),
-            Err(Unfit::Other(other)) => {
-                Some(format!("`{shown}` was made by {other}, this is {}; all media are probed anew", kept.maker))
+            Err(Unfit::Damaged(what)) => {
+                Some(format!("`{shown}` is damaged ({what}); all media are probed anew"))
             }
+            Err(Unfit::Other(other)) => Some(format!(
+                "`{shown}` was made by {other}, this is {}; all media are probed anew",
+                kept.maker
+            )),
         };
         // Under the new name it is not there yet.
         kept.write_lock().has_new_look = path != from;
@@ -265,7 +275,9 @@ impl Kept {
         };
         let mut found = Vec::with_capacity(look.rows.len());
         for row in &look.rows {
-            let probed = read.entry((&row.path, &row.identity)).or_insert_with(|| known.read(&row.path, &row.identity));
+            let probed = read
+                .entry((&row.path, &row.identity))
+                .or_insert_with(|| known.read(&row.path, &row.identity));
             let Some(Probed { media: Ok(media), content }) = probed else { continue };
             let past = u64::from(row.first) + u64::from(row.count);
             if row.count > 0 && past <= media.times.len() as u64 {
@@ -281,7 +293,8 @@ impl Kept {
         let number = known.looks.values().map(|(number, _)| number + 1).max().unwrap_or(0);
         known.looks.insert(name.to_owned(), (number, look));
         if known.looks.len() > LOOKS_MAX {
-            let oldest = known.looks.iter().min_by_key(|(_, (number, _))| *number).map(|(name, _)| name.clone());
+            let oldest =
+                known.looks.iter().min_by_key(|(_, (number, _))| *number).map(|(name, _)| name.clone());
             oldest.and_then(|name| known.looks.remove(&name));
         }
         known.has_new_look = true;
@@ -311,7 +324,7 @@ impl Kept {
             files::make_dir(folder)?;
         }
         let chosen = known.worth_saving();
-        let is_written = files::replace(path, |out| write(&known, &chosen, &self.maker, out))?;
+        let is_written = files::replace(path, |out| write(&known, &chosen, self.maker, out))?;
         if is_written {
             known.unsaved = 0;
             known.has_new_look = false;
@@ -325,20 +338,27 @@ impl Known {
     fn worth_saving(&self) -> Vec<(&Record, u32)> {
         let looked_at: HashSet<&[u64; 5]> =
             self.looks.values().flat_map(|(_, look)| look.rows.iter().map(|row| &row.identity)).collect();
-        // The newest of a path is the one that speaks for it.
-        let newest: HashMap<&Path, usize> =
-            self.records.iter().enumerate().map(|(index, record)| (record.head.path.as_path(), index)).collect();
+        let is_used = |record: &Record| record.is_used.load(Ordering::Relaxed);
+        let used: HashSet<&Path> = self
+            .records
+            .iter()
+            .filter(|record| is_used(record))
+            .map(|record| record.head.path.as_path())
+            .collect();
         let mut chosen = Vec::new();
         for (index, record) in self.records.iter().enumerate() {
             let is_latest = self.by_name[&name(&record.head.path, &record.head.identity)] == index;
-            let is_current = newest[record.head.path.as_path()] == index;
-            let unused = if record.is_used.load(Ordering::Relaxed) { 0 } else { record.head.unused + 1 };
-            let is_wanted = is_current && unused <= UNUSED_MAX || looked_at.contains(&record.head.identity);
+            let unused = if is_used(record) { 0 } else { record.head.unused + 1 };
+            // What is of use under a path takes the place of what is not.
+            let is_outdated = unused > 0 && used.contains(record.head.path.as_path());
+            let is_wanted = unused <= UNUSED_MAX && !is_outdated || looked_at.contains(&record.head.identity);
             if is_latest && is_wanted {
                 chosen.push((record, unused));
             }
         }
-        chosen.sort_by(|(one, _), (two, _)| (&one.head.path, one.head.identity).cmp(&(&two.head.path, two.head.identity)));
+        chosen.sort_by(|(one, _), (two, _)| {
+            (&one.head.path, one.head.identity).cmp(&(&two.head.path, two.head.identity))
+        });
         chosen
     }
 }
@@ -364,7 +384,8 @@ fn header(maker: &str, records: usize, looks: usize) -> Vec<u8> {
 
 fn write(known: &Known, chosen: &[(&Record, u32)], maker: &str, file: &mut dyn Write) -> io::Result<()> {
     let sealed = |file: &mut dyn Write, bytes: &[u8]| {
-        let length = u32::try_from(bytes.len()).map_err(|_| io::Error::other("a record of more than 4 GiB"))?;
+        let length =
+            u32::try_from(bytes.len()).map_err(|_| io::Error::other("a record of more than 4 GiB"))?;
         file.write_all(&length.to_le_bytes())?;
         file.write_all(&xxh3_64(bytes).to_le_bytes())?;
         file.write_all(bytes)

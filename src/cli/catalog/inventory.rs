@@ -54,10 +54,14 @@ impl Inventory {
             skipped.extend(scanned.skipped.into_iter().map(|skip| (Arc::clone(&of), skip)));
             inputs.insert(Arc::clone(&of), scanned.inputs_seen);
             let found = scanned.catalogue.segments.iter().zip(&scanned.marks);
-            let entry = |(segment, mark): (&Arc<Segment>, &Mark)| Entry { segment: Arc::clone(segment), content: mark.content };
+            let entry = |(segment, mark): (&Arc<Segment>, &Mark)| Entry {
+                segment: Arc::clone(segment),
+                content: mark.content,
+            };
             let entries: Vec<Entry> = found.map(entry).collect();
             let is_here: BTreeSet<SegmentId> = entries.iter().map(|entry| entry.segment.id).collect();
-            let gone = before.iter().flatten().map(|(id, _)| *id).filter(|id| !is_here.contains(id)).collect();
+            let gone =
+                before.iter().flatten().map(|(id, _)| *id).filter(|id| !is_here.contains(id)).collect();
             keeper.update(id, entries, gone);
             marks.extend(scanned.catalogue.segments.iter().map(|segment| segment.id).zip(scanned.marks));
         }
@@ -79,14 +83,29 @@ impl Inventory {
         let segments = &self.version.catalogue.segments;
         let known = |what: &str, wanted: &Option<String>, there: BTreeSet<&str>| match wanted {
             Some(wanted) if !there.contains(wanted.as_str()) => {
-                let there = if there.is_empty() { "there is none".to_owned() } else { Vec::from_iter(there).join(", ") };
-                Err(StageError::failed("catalog", format!("no segment has the {what} `{wanted}`; there are: {there}")))
+                let there = if there.is_empty() {
+                    "there is none".to_owned()
+                } else {
+                    Vec::from_iter(there).join(", ")
+                };
+                Err(StageError::failed(
+                    "catalog",
+                    format!("no segment has the {what} `{wanted}`; there are: {there}"),
+                ))
             }
             _ => Ok(()),
         };
         known("source", &filter.source, self.inputs.keys().map(|id| &**id).collect())?;
-        known("label", &filter.label, segments.iter().filter_map(|segment| segment.label.as_deref()).collect())?;
-        known("split", &filter.split, segments.iter().filter_map(|segment| segment.split.as_deref()).collect())
+        known(
+            "label",
+            &filter.label,
+            segments.iter().filter_map(|segment| segment.label.as_deref()).collect(),
+        )?;
+        known(
+            "split",
+            &filter.split,
+            segments.iter().filter_map(|segment| segment.split.as_deref()).collect(),
+        )
     }
 
     /// Left-out inputs, a reason.

@@ -40,19 +40,36 @@ fn summary(inventory: &Inventory) {
     ));
     let counted = |what: &str, counts: Vec<(String, u64)>| {
         if !counts.is_empty() {
-            let counts: Vec<_> = counts.iter().map(|(name, count)| format!("{} {count}", escaped(name))).collect();
+            let counts: Vec<_> =
+                counts.iter().map(|(name, count)| format!("{} {count}", escaped(name))).collect();
             say(&format!("{what}: {}", counts.join(", ")));
         }
     };
     counted("sources", version.per_source.iter().map(|(id, count)| (id.to_string(), *count)).collect());
     let or_none = |name: &str| if name.is_empty() { "(none)".to_owned() } else { name.to_owned() };
     let labels = version.per_label.iter();
-    counted("labels", labels.map(|(label, count)| (or_none(label.as_deref().unwrap_or_default()), *count)).collect());
-    counted("splits", inventory.by_split().into_iter().map(|(split, count)| (or_none(split), count)).collect());
-    counted("left out", inventory.by_reason().into_iter().map(|(reason, count)| (reason.as_str().to_owned(), count)).collect());
+    counted(
+        "labels",
+        labels.map(|(label, count)| (or_none(label.as_deref().unwrap_or_default()), *count)).collect(),
+    );
+    counted(
+        "splits",
+        inventory.by_split().into_iter().map(|(split, count)| (or_none(split), count)).collect(),
+    );
+    counted(
+        "left out",
+        inventory
+            .by_reason()
+            .into_iter()
+            .map(|(reason, count)| (reason.as_str().to_owned(), count))
+            .collect(),
+    );
     if !version.duplicates.is_empty() {
         let all: usize = version.duplicates.iter().map(Vec::len).sum();
-        say(&format!("duplicates: {all} segments show {} contents (--duplicates lists them)", version.duplicates.len()));
+        say(&format!(
+            "duplicates: {all} segments show {} contents (--duplicates lists them)",
+            version.duplicates.len()
+        ));
     }
     changes(inventory);
     let (known, probed) = inventory.counts;
@@ -79,11 +96,18 @@ fn changes(inventory: &Inventory) {
     let parts: [(&str, Vec<String>); 6] = [
         ("added", change.added.iter().filter(|s| !is_renamed(&s.id)).map(|s| s.media.name.clone()).collect()),
         ("removed", change.removed.iter().filter(|id| !is_renamed(id)).map(path).collect()),
-        ("renamed", change.renamed.iter().map(|(from, to)| format!("{} -> {}", path(from), new(to))).collect()),
+        (
+            "renamed",
+            change.renamed.iter().map(|(from, to)| format!("{} -> {}", path(from), new(to))).collect(),
+        ),
         ("changed", change.changed.iter().map(new).collect()),
         (
             "relabelled",
-            change.relabelled.iter().map(|(id, from, to)| format!("{}: {} -> {}", new(id), label(from), label(to))).collect(),
+            change
+                .relabelled
+                .iter()
+                .map(|(id, from, to)| format!("{}: {} -> {}", new(id), label(from), label(to)))
+                .collect(),
         ),
         ("regrouped", change.regrouped.iter().map(new).collect()),
     ];
@@ -113,7 +137,8 @@ fn to_json(inventory: &Inventory) -> Value {
     let segments = &version.catalogue.segments;
     let labels: BTreeMap<&str, u64> =
         version.per_label.iter().filter_map(|(label, count)| Some((label.as_deref()?, *count))).collect();
-    let splits: BTreeMap<&str, u64> = inventory.by_split().into_iter().filter(|(split, _)| !split.is_empty()).collect();
+    let splits: BTreeMap<&str, u64> =
+        inventory.by_split().into_iter().filter(|(split, _)| !split.is_empty()).collect();
     let by_reason: BTreeMap<&str, u64> =
         inventory.by_reason().into_iter().map(|(reason, count)| (reason.as_str(), count)).collect();
     let sources: BTreeMap<&str, Value> = inventory
@@ -178,7 +203,8 @@ fn list(inventory: &Inventory, filter: &Filter, format: Format) {
             }
         }
     }
-    let lists_skips = filter.reason.is_some() || filter.path.is_some() && filter.label.is_none() && filter.split.is_none();
+    let lists_skips =
+        filter.reason.is_some() || filter.path.is_some() && filter.label.is_none() && filter.split.is_none();
     if !lists_skips || filter.duplicates {
         return;
     }
@@ -213,7 +239,8 @@ fn segment_line(segment: &Segment, source: &str, twins: Option<usize>, format: F
     match format {
         Format::Text => {
             let text = |text: &Option<Arc<str>>| escaped(text.as_deref().unwrap_or("-"));
-            let (label, split, path) = (text(&segment.label), text(&segment.split), escaped(&segment.media.name));
+            let (label, split, path) =
+                (text(&segment.label), text(&segment.split), escaped(&segment.media.name));
             let (id, count) = (segment.id.0, segment.count);
             format!("{id}\t{}\t{label}\t{split}\t{count}\t{start:.3}\t{end:.3}\t{path}", escaped(source))
         }

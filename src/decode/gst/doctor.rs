@@ -53,7 +53,8 @@ pub fn maker() -> String {
     if super::init().is_err() {
         return "no GStreamer".to_owned();
     }
-    let kinds = gst::ElementFactoryType::DEMUXER | gst::ElementFactoryType::PARSER | gst::ElementFactoryType::DECODER;
+    let kinds =
+        gst::ElementFactoryType::DEMUXER | gst::ElementFactoryType::PARSER | gst::ElementFactoryType::DECODER;
     let factories = gst::ElementFactory::factories_with_type(kinds, gst::Rank::NONE);
     let mut parts: Vec<String> = factories
         .iter()

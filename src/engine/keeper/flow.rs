@@ -160,9 +160,13 @@ fn build(
         })
         .probe_with(probe);
     let out = Rc::clone(found);
-    per_label.inspect(move |(row, _, by)| out.borrow_mut().per_label.push((row.clone(), *by))).probe_with(probe);
+    per_label
+        .inspect(move |(row, _, by)| out.borrow_mut().per_label.push((row.clone(), *by)))
+        .probe_with(probe);
     let out = Rc::clone(found);
-    per_source.inspect(move |(row, _, by)| out.borrow_mut().per_source.push((row.clone(), *by))).probe_with(probe);
+    per_source
+        .inspect(move |(row, _, by)| out.borrow_mut().per_source.push((row.clone(), *by)))
+        .probe_with(probe);
     input
 }
 

@@ -1,6 +1,6 @@
 //! The keeper beside a plain model, over random histories.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use reelflow_api::item::{Media, Origin};
 use reelflow_api::rng::{Key, Rng};
@@ -44,11 +44,11 @@ impl Row {
     }
 }
 
-fn rows_of(source: &'static str, path: &PathBuf, file: &File) -> Vec<Row> {
+fn rows_of(source: &'static str, path: &Path, file: &File) -> Vec<Row> {
     // The content shows in the times, as it does in real files.
     let times = (0..u64::from(FRAMES)).map(|frame| frame * 40_000_000 + file.content).collect();
     let media = Arc::new(Media {
-        origin: Origin::File(path.clone()),
+        origin: Origin::File(path.to_owned()),
         name: path.display().to_string(),
         ..pattern::media(0, 16, 8, times)
     });
@@ -79,7 +79,10 @@ fn members(rows: &[Row], duplicates: Duplicates) -> Vec<Row> {
         row.twin().is_none() || rows[..index].iter().all(|before| before.twin() != row.twin())
     };
     let numbered = rows.iter().enumerate();
-    numbered.filter(|row| duplicates == Duplicates::Keep || is_first(row)).map(|(_, row)| row.clone()).collect()
+    numbered
+        .filter(|row| duplicates == Duplicates::Keep || is_first(row))
+        .map(|(_, row)| row.clone())
+        .collect()
 }
 
 /// The version that should come after `old`, found by comparing everything with everything.
@@ -93,7 +96,8 @@ fn expected(number: u64, old: &[Row], files: &Files, duplicates: Duplicates) -> 
     for row in &new {
         let Some(before) = find(old, row.id()) else {
             change.added.push(Arc::clone(&row.segment));
-            let same = |left: &&Row| left.twin().is_some() && left.twin() == row.twin() && left.source == row.source;
+            let same =
+                |left: &&Row| left.twin().is_some() && left.twin() == row.twin() && left.source == row.source;
             if let Some(at) = gone.iter().position(same) {
                 change.renamed.push((gone.remove(at).id(), row.id()));
             }
@@ -132,13 +136,13 @@ fn expected(number: u64, old: &[Row], files: &Files, duplicates: Duplicates) -> 
 /// A random path; few enough that old ones come again, with names that test the order.
 fn path(rng: &mut Rng) -> PathBuf {
     let number = rng.below(30);
-    match rng.below(4) {
+    let name = match rng.below(4) {
         0 => format!("v/{number}.mp4"),
         1 => format!("v/{number}/a.mp4"),
         2 => format!("v-{number}.mp4"),
         _ => format!("v/{number}/b/é.mp4"),
-    }
-    .into()
+    };
+    name.into()
 }
 
 fn label(rng: &mut Rng) -> Label {
@@ -176,13 +180,20 @@ fn event(files: &mut Files, contents: &mut u64, rng: &mut Rng) {
 fn tell(keeper: &mut Keeper, before: &Files, after: &Files, rng: &mut Rng) {
     for source in ["archive", "cam"] {
         let of = |files: &Files| -> Files {
-            files.iter().filter(|(key, _)| key.0 == source).map(|(key, file)| (key.clone(), file.clone())).collect()
+            files
+                .iter()
+                .filter(|(key, _)| key.0 == source)
+                .map(|(key, file)| (key.clone(), file.clone()))
+                .collect()
         };
         let (before, after) = (of(before), of(after));
         let mut removed: Vec<SegmentId> = Vec::new();
         let mut added: Vec<Entry> = Vec::new();
         let entries = |key: &(&'static str, PathBuf), file: &File| -> Vec<Entry> {
-            rows_of(key.0, &key.1, file).into_iter().map(|Row { segment, content, .. }| Entry { segment, content }).collect()
+            rows_of(key.0, &key.1, file)
+                .into_iter()
+                .map(|Row { segment, content, .. }| Entry { segment, content })
+                .collect()
         };
         for (key, file) in &before {
             if !after.contains_key(key) || rng.chance(0.05) {
@@ -200,7 +211,10 @@ fn tell(keeper: &mut Keeper, before: &Files, after: &Files, rng: &mut Rng) {
             removed.push(SegmentId(1));
             let other = if source == "cam" { "archive" } else { "cam" };
             keeper.update(other, Vec::new(), added.iter().map(|entry| entry.segment.id).collect());
-            let stranger = entries(&(source, "passing.mp4".into()), &File { content: 0, is_read: true, label: None, split: None });
+            let stranger = entries(
+                &(source, "passing.mp4".into()),
+                &File { content: 0, is_read: true, label: None, split: None },
+            );
             let ids = stranger.iter().map(|entry| entry.segment.id).collect();
             keeper.update(source, stranger, Vec::new());
             keeper.update(source, Vec::new(), ids);
@@ -245,7 +259,10 @@ fn a_thousand_random_events_give_what_a_plain_model_gives_at_every_version() {
             renamed += wanted.change.renamed.len();
             equal += wanted.duplicates.len();
         }
-        assert!(number > 200 && renamed > 50 && equal > 50, "{number} {renamed} {equal}: the history tests too little");
+        assert!(
+            number > 200 && renamed > 50 && equal > 50,
+            "{number} {renamed} {equal}: the history tests too little"
+        );
     }
 }
 

@@ -71,7 +71,8 @@ pub fn write(probed: &Probed, out: &mut Out) {
             write_media(media, out);
         }
         Err(Failure { reason, message, at_secs }) => {
-            let number = LASTING.iter().position(|lasting| lasting == reason).expect("only lasting reasons are kept");
+            let number =
+                LASTING.iter().position(|lasting| lasting == reason).expect("only lasting reasons are kept");
             out.number(1 + number as u64);
             out.bytes(message.as_bytes());
             out.optional(*at_secs, |out, secs| out.fixed(secs.to_bits()));
@@ -200,7 +201,13 @@ mod tests {
     }
 
     fn media(times: Vec<u64>) -> Media {
-        let unit = |shows| Unit { offset: 40 + shows * 900, size: 880, shows: shows as u32, is_key: shows % 4 == 0, is_disposable: shows % 2 == 1 };
+        let unit = |shows| Unit {
+            offset: 40 + shows * 900,
+            size: 880,
+            shows: shows as u32,
+            is_key: shows.is_multiple_of(4),
+            is_disposable: !shows.is_multiple_of(2),
+        };
         let units: Vec<Unit> = (0..times.len() as u64).map(unit).collect();
         Media {
             origin: Origin::File("v/é.mp4".into()),
@@ -220,7 +227,12 @@ mod tests {
     fn what_is_kept_comes_back_to_the_bit() {
         let mut rng = Key::new(3).rng();
         let mut late = 0;
-        let jumpy = (0..200).map(|_| { late += 1 + rng.below(1 << 40); late }).collect();
+        let jumpy = (0..200)
+            .map(|_| {
+                late += 1 + rng.below(1 << 40);
+                late
+            })
+            .collect();
         let even = (0..200).map(|frame| frame * 40_000_000).collect();
         for times in [vec![], vec![0], vec![7], vec![0, 1], vec![3, u64::MAX], even, jumpy] {
             let content = (times.len() != 1).then_some(u64::MAX - 3);
@@ -247,7 +259,13 @@ mod tests {
     #[test]
     fn bytes_that_were_changed_or_cut_never_panic() {
         let mut out = Out::default();
-        write(&Probed { media: Ok(Arc::new(media((0..50).map(|frame| frame * 9 + frame % 3).collect()))), content: Some(1) }, &mut out);
+        write(
+            &Probed {
+                media: Ok(Arc::new(media((0..50).map(|frame| frame * 9 + frame % 3).collect()))),
+                content: Some(1),
+            },
+            &mut out,
+        );
         let mut rng = Key::new(4).rng();
         for round in 0..20_000 {
             let mut bytes = out.0.clone();
