@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use reelflow::api::error::SkipReason;
-use reelflow::api::stage::{Source, Stage};
+use reelflow::config;
+use reelflow::engine::layout::Parts;
 use reelflow::source::catalogue::{Scanned, build, build_kept};
-use reelflow::source::files;
 use reelflow::source::kept::Kept;
 use serde_json::{Value, json};
 use support::reelflow;
 
-/// Copies a test clip to `to`, with the time of change of an old file.
+/// Copies a test clip to `to`.
 fn copy(name: &str, to: &Path) {
     let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
     fs::create_dir_all(to.parent().unwrap()).unwrap();
@@ -38,24 +38,27 @@ fn folder() -> tempfile::TempDir {
     dir
 }
 
-fn source(dir: &Path) -> Box<dyn Source> {
-    let paths = toml::Value::Array(vec![dir.join("v").to_string_lossy().into_owned().into()]);
-    let table = toml::Table::from_iter([
-        ("paths".to_owned(), paths),
-        ("labels".to_owned(), "folder".into()),
-        ("segment_secs".to_owned(), 1.0.into()),
-    ]);
-    match (files::SPEC.build)(table.into()) {
-        Ok(Stage::Source(source)) => source,
-        _ => unreachable!("`files` is a source"),
+/// A pipeline that reads the folder as `s`.
+fn parts(dir: &Path) -> Parts {
+    let settings = format!("paths = [{:?}]\nlabels = \"folder\"\nsegment_secs = 1.0", dir.join("v"));
+    let text = PIPELINE.replace("paths = [\"v\"]", &settings);
+    match config::load(&text, Path::new("p.toml"), &[]) {
+        Ok(plan) => Parts::of(plan),
+        Err(report) => panic!("{report}"),
     }
+}
+
+fn plain(dir: &Path) -> Scanned {
+    let parts = parts(dir);
+    build(&[("s", parts.sources["s"].as_ref())], 8).unwrap()
 }
 
 /// Scans with the file beside the folder; how many files were probed.
 fn scan(dir: &Path) -> (Scanned, u64) {
+    let parts = parts(dir);
     let (kept, note) = Kept::open(&dir.join("kept.bin")).unwrap();
     assert_eq!(note, None);
-    let scanned = build_kept(&[("s", source(dir).as_ref())], 8, &kept).unwrap();
+    let scanned = build_kept(&[("s", parts.sources["s"].as_ref())], 8, &kept).unwrap();
     kept.save().unwrap();
     (scanned, kept.counts().1)
 }
@@ -72,7 +75,7 @@ fn equal(one: &Scanned, two: &Scanned) {
 #[test]
 fn a_second_scan_probes_nothing_and_finds_the_same_to_the_bit() {
     let dir = folder();
-    let plain = build(&[("s", source(dir.path()).as_ref())], 8).unwrap();
+    let plain = plain(dir.path());
     let (cold, probed) = scan(dir.path());
     assert_eq!(probed, 6, "a file with two names is one, an empty one is none");
     let (warm, probed) = scan(dir.path());
@@ -93,13 +96,13 @@ fn only_what_changed_is_probed() {
     fs::rename(at("walk/1.mp4"), at("run/1.mp4")).unwrap();
     let (moved, probed) = scan(dir.path());
     assert_eq!(probed, 0, "a renamed file is the same file");
-    equal(&moved, &build(&[("s", source(dir.path()).as_ref())], 8).unwrap());
+    equal(&moved, &plain(dir.path()));
     copy("full_range.mp4", &at("run/no.mp4"));
     copy("odd_size.webm", &at("run/4.avi"));
     fs::remove_file(at("run/copy.mp4")).unwrap();
     let (changed, probed) = scan(dir.path());
     assert_eq!(probed, 2);
-    equal(&changed, &build(&[("s", source(dir.path()).as_ref())], 8).unwrap());
+    equal(&changed, &plain(dir.path()));
     // Equal bytes, touched: probed, since nobody knows before.
     let file = fs::File::options().write(true).open(at("run/3.mp4")).unwrap();
     file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();

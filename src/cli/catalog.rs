@@ -194,34 +194,54 @@ fn of_pipeline(file: &Path, sets: &[String]) -> Result<(Sources, Option<PathBuf>
     Ok((sources.collect(), parts.run.catalogue))
 }
 
-/// A source `data` of the paths on the command line, with folders as classes.
+/// A pipeline that reads the paths on the command line, with folders as classes; only its source is used.
 fn of_paths(args: &Args) -> Result<Sources, Ended> {
-    #[cfg(feature = "gst")]
-    {
-        use reelflow_api::stage::Stage;
-
-        if !args.sets.is_empty() {
-            let message = "--set changes a pipeline; these are paths";
-            return Err(StageError { code: 2, ..StageError::refused("catalog", message) }.into());
-        }
-        let mut table = crate::eval::recipe::files(&args.inputs, args.root.as_deref());
-        table.remove("type");
-        let built = (crate::source::files::SPEC.build)(table.into());
-        match built {
-            Ok(Stage::Source(source)) => {
-                Ok(Sources::from([("data".to_owned(), (Box::new(Lenient(source)) as Box<dyn Source>, 1))]))
-            }
-            Ok(_) => unreachable!("`files` is a source"),
-            Err(_) => Err(StageError::refused("catalog", "a path without a name").into()),
-        }
+    if !args.sets.is_empty() {
+        let message = "--set changes a pipeline, and these are paths";
+        return Err(StageError { code: 2, ..StageError::refused("catalog", message) }.into());
     }
-    #[cfg(not(feature = "gst"))]
-    {
+    if cfg!(not(feature = "gst")) {
         let message =
-            "this build has no GStreamer and reads no files; name a pipeline (`.toml`) with computed media";
-        Err(StageError::unavailable("catalog", format!("{}: {message}", args.inputs.join(", "))).into())
+            "this build has no GStreamer and reads no files; name a pipeline (`.toml`) of computed media";
+        return Err(StageError::unavailable("catalog", message).into());
     }
+    let mut source = toml::Table::from_iter([
+        ("type".to_owned(), "files".into()),
+        ("paths".to_owned(), args.inputs.clone().into()),
+        ("labels".to_owned(), "folder".into()),
+    ]);
+    if let Some(root) = &args.root {
+        source.insert("root".to_owned(), root.to_string_lossy().into_owned().into());
+    }
+    let sources = toml::Table::from_iter([("data".to_owned(), source.into())]);
+    let text = format!("{REST}\n{}", toml::Table::from_iter([("sources".to_owned(), sources.into())]));
+    let plan = config::load(&text, Path::new("catalog"), &[]).map_err(|report| {
+        eprint!("{report}");
+        Ended::Refused(ExitCode::from(78))
+    })?;
+    let sources = Parts::of(plan).sources.into_iter();
+    Ok(sources.map(|(id, source)| (id, (Box::new(Lenient(source)) as Box<dyn Source>, 1))).collect())
 }
+
+/// What a pipeline needs besides a source.
+const REST: &str = r#"
+version = 1
+[operators.windows]
+type = "uniform"
+inputs = ["data"]
+frames = 2
+[operators.views]
+type = "augment"
+inputs = ["windows"]
+steps = [{ op = "resize", width = 16, height = 16 }, { op = "normalize" }]
+[operators.batch]
+type = "batch"
+inputs = ["views"]
+size = 1
+[sinks.none]
+type = "null"
+inputs = ["batch"]
+"#;
 
 /// A source whose bad inputs are listed, never the end of it.
 struct Lenient(Box<dyn Source>);
