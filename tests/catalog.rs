@@ -1,6 +1,7 @@
 //! Real files through scan and `reelflow catalog`: what is kept changes no result, and what changed is told.
 #![cfg(feature = "gst")]
 
+#[expect(dead_code, reason = "each test binary uses its own part of the support module")]
 mod support;
 
 use std::fs;
