@@ -2,6 +2,7 @@
 
 pub mod bank;
 pub mod bench;
+pub mod catalog;
 pub mod check;
 pub mod doctor;
 #[cfg(feature = "torch")]
@@ -44,6 +45,8 @@ enum Command {
     Run(run::Args),
     /// Measures how fast a pipeline's batches come when nothing slows them down.
     Bench(bench::Args),
+    /// Says what sources hold, segment by segment if asked, and what changed since the last look.
+    Catalog(catalog::Args),
     /// Finds every mistake in pipeline files; starts nothing.
     Check(check::Args),
     /// Draws a pipeline.
@@ -137,6 +140,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::main(&args),
         Command::Bench(args) => bench::main(&args),
+        Command::Catalog(args) => catalog::main(&args),
         Command::Check(args) => check::main(&args),
         Command::Graph(args) => graph::main(&args),
         Command::Inspect(args) => inspect::main(&args),

@@ -45,6 +45,9 @@ pub struct Node {
 pub struct RunSettings {
     /// Folder of the run. If not given, `runs/NAME`, and `runs/NAME-2` and so on beside earlier runs.
     pub out: Option<PathBuf>,
+    /// File that keeps what probing found, for runs to share; made if it is not there. If not given, a run keeps it in
+    /// its folder and begins with that of the run before it. Never changes a result.
+    pub catalogue: Option<PathBuf>,
     /// Root of all chance.
     pub seed: u64,
     /// Steps to run; a finite sampler may end earlier. 0: until the sampler ends.
@@ -79,6 +82,7 @@ impl Default for RunSettings {
     fn default() -> Self {
         Self {
             out: None,
+            catalogue: None,
             seed: 0,
             steps: 0,
             epochs: 0,
@@ -106,6 +110,12 @@ impl Settings for RunSettings {
         }
         if self.out.as_ref().is_some_and(|out| out.as_os_str().is_empty()) {
             found.push(Invalid::new("out", "a folder without a name").help("remove it for `runs/NAME`"));
+        }
+        if self.catalogue.as_ref().is_some_and(|file| file.as_os_str().is_empty()) {
+            found.push(
+                Invalid::new("catalogue", "a file without a name")
+                    .help("remove it for one in the run's folder"),
+            );
         }
         found
     }

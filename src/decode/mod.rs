@@ -117,6 +117,15 @@ pub fn probe(origin: &Origin) -> Result<Media, Failure> {
     }
 }
 
+/// Which media libraries with which parts find what [`probe`] finds: equal text, equal results.
+#[must_use]
+pub fn maker() -> String {
+    #[cfg(feature = "gst")]
+    return gst::maker();
+    #[cfg(not(feature = "gst"))]
+    "without media".to_owned()
+}
+
 /// What of the media libraries is there: name, whether it is there, and what to install if not.
 #[must_use]
 pub fn doctor() -> Vec<(String, bool, String)> {

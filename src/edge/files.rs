@@ -29,6 +29,12 @@ pub fn identity(path: &Path) -> Option<[u64; 5]> {
     Some([stat.st_dev, stat.st_ino, whole(stat.st_size), whole(stat.st_mtime), stat.st_mtime_nsec as u64])
 }
 
+/// Whether this process may read the file; costs less than opening it.
+#[must_use]
+pub fn may_read(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok()
+}
+
 /// Turns an I/O error into ours: exit code 74, with the path and what was tried.
 pub fn storage(action: &str, path: &Path, error: &io::Error) -> StageError {
     StageError::storage("storage", format!("cannot {action} `{}`: {error}", path.display()))
@@ -134,6 +140,54 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StageError> {
     let temporary = with_suffix(path, ".tmp");
     write_synced("file", &temporary, bytes)?;
     rename("file", &temporary, path)
+}
+
+/// Replaces a file that several processes may replace at once: each is written whole under a temporary name, which
+/// one of them holds at a time. Returns `false`, and leaves all as it is, while another process holds it.
+///
+/// # Errors
+/// If the temporary file beside it cannot be written, or not renamed; it is removed.
+pub fn replace(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<bool, StageError> {
+    let temporary = with_suffix(path, ".tmp");
+    let Some(file) = claim(&temporary).map_err(|error| storage("write", &temporary, &error))? else {
+        return Ok(false);
+    };
+    let written = file.set_len(0).and_then(|()| {
+        let mut out = io::BufWriter::with_capacity(1 << 20, &file);
+        write(&mut out)?;
+        out.flush()?;
+        drop(out);
+        file.sync_all()
+    });
+    if let Err(error) = written {
+        // Half a file is of no use to anybody; that it stays is no second error.
+        let _ = fs::remove_file(&temporary);
+        return Err(storage("write", path, &error));
+    }
+    rename("file", &temporary, path)?;
+    Ok(true)
+}
+
+/// Opens or makes a file and takes its lock; `None` if another process holds it.
+fn claim(path: &Path) -> io::Result<Option<File>> {
+    loop {
+        let file = File::options().write(true).create(true).truncate(false).open(path)?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(error) if error == rustix::io::Errno::WOULDBLOCK => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        // Whoever held it before may have given it its final name meanwhile; that file is not to be touched.
+        let opened = rustix::fs::fstat(&file)?;
+        if rustix::fs::stat(path)
+            .is_ok_and(|named| (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino))
+        {
+            return Ok(Some(file));
+        }
+    }
 }
 
 /// Renames a file or folder and makes the new name durable. `part` names its failpoints.
@@ -249,6 +303,23 @@ mod tests {
         assert_eq!(lock(&path).unwrap_err().code, 74);
         drop(first);
         lock(&path).unwrap();
+    }
+
+    #[test]
+    fn one_process_at_a_time_replaces_a_shared_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shared");
+        let held = claim(&with_suffix(&path, ".tmp")).unwrap().unwrap();
+        assert!(!replace(&path, |out| out.write_all(b"no")).unwrap());
+        assert!(!path.exists());
+        drop(held);
+        assert!(replace(&path, |out| out.write_all(b"long content")).unwrap());
+        assert!(replace(&path, |out| out.write_all(b"short")).unwrap());
+        let failed =
+            replace(&path, |out| out.write_all(b"half").and_then(|()| Err(io::Error::other("full"))));
+        assert_eq!(failed.unwrap_err().code, 74);
+        assert_eq!(read(&path).unwrap(), b"short");
+        assert_eq!(list_dir(dir.path()).unwrap(), [path]);
     }
 
     #[test]

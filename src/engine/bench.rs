@@ -47,7 +47,7 @@ pub fn bench(plan: Plan, options: &Options) -> Result<Measured, StageError> {
     let parts = Parts::of(plan);
     let settings = parts.run.clone();
     let begun = clock::now();
-    let scans = scan(&parts)?;
+    let scans = scan(&parts, None)?;
     let scan_s = begun.elapsed().as_secs_f64();
     scans.check_budget(&settings, "`reelflow run`, which lists them in quarantine.jsonl")?;
     if options.cold {

@@ -9,6 +9,7 @@ use reelflow_api::error::{Skip, StageError};
 use reelflow_api::item::SamplePlan;
 use reelflow_api::stage::Place;
 
+use super::blame;
 use super::crew::Reply;
 use super::layout::{Layout, Sampling};
 use super::making::{Making, batches};

@@ -245,11 +245,10 @@ pub fn note_left_out(
     quarantine: &mut Quarantine,
     counters: &mut Counters,
 ) -> Result<(), StageError> {
-    for skip in skips {
+    for skip in &skips {
         *counters.inputs_skipped.entry(skip.reason).or_insert(0) += 1;
-        quarantine.add(&skip)?;
     }
-    Ok(())
+    quarantine.add_all(&skips)
 }
 
 /// Writes down inputs that were in the catalogue and of which a window could not be decoded.

@@ -12,7 +12,7 @@ use reelflow_api::error::{Skip, SkipReason, StageError};
 use reelflow_api::feed::News;
 use reelflow_api::item::{Catalogue, Segment, SegmentId};
 
-use super::collection::{Collection, collection};
+use super::keeper::{Entry, Keeper};
 use super::scan::Reader;
 use super::shared::Shared;
 use super::timeline::{Change, Timeline};
@@ -129,9 +129,9 @@ struct Update {
 /// A reader with its part of the next version.
 struct Open {
     reader: Reader,
-    collection: Box<dyn Collection>,
+    keeper: Keeper,
     newest: Arc<Catalogue>,
-    /// Whether the collection has been told something since `newest`.
+    /// Whether the keeper has been told something since `newest`.
     is_stale: bool,
 }
 
@@ -147,12 +147,12 @@ struct Publisher {
 impl Publisher {
     fn new(mut about: Publishing) -> Self {
         let open_one = |mut reader: Reader| {
-            let mut collection = collection();
+            let mut keeper = Keeper::new();
             for (source, segments) in std::mem::take(&mut reader.segments) {
-                collection.update(&source, segments, Vec::new());
+                keeper.update(&source, entries(segments), Vec::new());
             }
-            let newest = Arc::new(collection.close().catalogue);
-            Open { reader, collection, newest, is_stale: false }
+            let newest = Arc::new(keeper.close().catalogue);
+            Open { reader, keeper, newest, is_stale: false }
         };
         let open: Vec<Open> = std::mem::take(&mut about.readers).into_iter().map(open_one).collect();
         let feeds = open.iter().flat_map(|open| open.reader.feeds.iter().cloned()).collect();
@@ -243,12 +243,12 @@ impl Publisher {
         let mut added = BTreeMap::new();
         let mut relabelled = BTreeMap::new();
         for open in self.open.iter_mut().filter(|open| open.is_stale) {
-            let closed = open.collection.close();
-            open.newest = Arc::new(closed.catalogue);
+            let version = open.keeper.close();
+            open.newest = Arc::new(version.catalogue);
             open.is_stale = false;
-            let entry = |segment: Arc<Segment>| (segment.id, segment.label.clone());
-            added.extend(closed.added.into_iter().map(entry));
-            relabelled.extend(closed.relabelled.into_iter().map(entry));
+            let new = version.change.added.into_iter();
+            added.extend(new.map(|segment| (segment.id, segment.label.clone())));
+            relabelled.extend(version.change.relabelled.into_iter().map(|(id, _, label)| (id, label)));
         }
         added.extend(update.again.into_iter().map(|segment| (segment.id, segment.label.clone())));
         update.change.relabelled.extend(relabelled.into_iter().filter(|(id, _)| !added.contains_key(id)));
@@ -293,9 +293,14 @@ impl Publisher {
     }
 }
 
+/// What is watched or live is told apart by id alone: nobody reads a file once more for a hash of its content.
+fn entries(segments: Vec<Arc<Segment>>) -> Vec<Entry> {
+    segments.into_iter().map(|segment| Entry { segment, content: None }).collect()
+}
+
 impl Open {
     fn update(&mut self, source: &str, added: Vec<Arc<Segment>>, removed: Vec<SegmentId>) {
-        self.collection.update(source, added, removed);
+        self.keeper.update(source, entries(added), removed);
         self.is_stale = true;
     }
 }

@@ -20,7 +20,7 @@ use super::flow::Flow;
 use super::known;
 use super::layout::{Layout, Parts, SinkEntry};
 use super::run_dir::{self, RunDir, Start};
-use super::scan::{Scans, scan};
+use super::scan::{self, Scans, scan};
 #[cfg(not(feature = "torch"))]
 use crate::config::EvalSettings;
 use crate::config::{Plan, RunSettings};
@@ -87,11 +87,13 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     dir.write_config(&resolved)?;
     let mut quarantine = Quarantine::open(&dir.path)?;
     let mut counters = Counters::default();
+    let kept = scan::kept(&dir.path, &settings)?;
     let mut scans = blame::within("scan", || {
-        let scans = scan(&parts);
+        let scans = scan(&parts, Some(&kept));
         failpoint::hit("scan::after");
         scans
     })?;
+    scan::save(kept);
     counters.inputs_seen = scans.inputs_seen;
     counters.inputs_ok = scans.inputs_ok;
     counters.segments = scans.segments;

@@ -43,10 +43,11 @@ const OURS: [&str; 7] = [
 ];
 
 /// Settings that may change when a run goes on: they choose how fast and where, not what.
-const FREE_TO_CHANGE: [&str; 11] = [
+const FREE_TO_CHANGE: [&str; 12] = [
     "name",
     "eval",
     "run.out",
+    "run.catalogue",
     "run.steps",
     "run.epochs",
     "run.workers",

@@ -1,6 +1,8 @@
 //! One scan a set of sources, shared by the samplers that read them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reelflow_api::error::{Skip, StageError};
@@ -10,6 +12,7 @@ use reelflow_api::stage::Source;
 use super::layout::Parts;
 use crate::config::RunSettings;
 use crate::source::catalogue::{self, Scanned};
+use crate::source::kept::Kept;
 use crate::source::watch::Watched;
 
 /// What the scans of all sources gave.
@@ -61,11 +64,65 @@ pub struct Reader {
     pub segments: Vec<(String, Vec<Arc<Segment>>)>,
 }
 
-/// Scans the sources of every sampler; samplers that read the same sources share the scan.
+/// What is known of media before a run in `dir` scans them: from `run.catalogue`, or from the run's own folder, or,
+/// where that is new, from the run before it. [`save`] it after the scan.
+///
+/// # Errors
+/// If the file cannot be read, a newer version wrote it, or `run.catalogue` is some other file.
+pub fn kept(dir: &Path, settings: &RunSettings) -> Result<Kept, StageError> {
+    let (kept, note) = match &settings.catalogue {
+        Some(path) => Kept::open(path)?,
+        None => {
+            let own = dir.join(CATALOGUE);
+            let earlier = || earlier(dir).map(|run| run.join(CATALOGUE)).find(|file| file.is_file());
+            let from = if own.is_file() { None } else { earlier() };
+            Kept::open_own(&own, from.as_deref().unwrap_or(&own))?
+        }
+    };
+    if let Some(note) = note {
+        warn(&format!("catalogue: {note}"));
+    }
+    Ok(kept)
+}
+
+/// What a run keeps of its media, in its folder. `--overwrite` leaves it there: it says nothing about the run.
+const CATALOGUE: &str = "catalogue.bin";
+
+/// Numbers that are looked for below that of a run.
+const EARLIER_MAX: u32 = 1000;
+
+/// Folders of runs before the one in `dir`, the latest first: `NAME-2` and `NAME` for `NAME-3`.
+fn earlier(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let text = dir.to_string_lossy().into_owned();
+    let split =
+        text.rsplit_once('-').and_then(|(name, number)| Some((name.to_owned(), number.parse::<u32>().ok()?)));
+    split.into_iter().flat_map(|(name, number)| {
+        let lowest = number.saturating_sub(EARLIER_MAX).max(1);
+        (lowest..number).rev().map(move |number| match number {
+            1 => PathBuf::from(&name),
+            number => PathBuf::from(format!("{name}-{number}")),
+        })
+    })
+}
+
+/// Saves what a scan found, and lets go of it. That it cannot be saved costs the next start time and no run its life.
+pub fn save(kept: Kept) {
+    if let Err(error) = kept.save() {
+        warn(&format!("{error}; the next start probes all media again"));
+    }
+}
+
+/// A closed standard error must not end a run.
+fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr(), "warning: {text}");
+}
+
+/// Scans the sources of every sampler; samplers that read the same sources share the scan, and what `kept` knows is
+/// not probed.
 ///
 /// # Errors
 /// Of the sources.
-pub fn scan(parts: &Parts) -> Result<Scans, StageError> {
+pub fn scan(parts: &Parts, kept: Option<&Kept>) -> Result<Scans, StageError> {
     let mut known: BTreeMap<(Vec<String>, u32), (usize, String)> = BTreeMap::new();
     let mut found = Scans::default();
     let mut changing = Changing::default();
@@ -75,7 +132,7 @@ pub fn scan(parts: &Parts) -> Result<Scans, StageError> {
             let number = changing.readers.len();
             let reader =
                 Reader { inputs: inputs.clone(), frames_min: wanted.1, start_after: 1, ..Reader::default() };
-            let reader = found.read(id, parts, reader, &mut changing)?;
+            let reader = found.read(id, (parts, kept), reader, &mut changing)?;
             changing.readers.push(reader);
             known.insert(wanted.clone(), (number, id.clone()));
         }
@@ -97,7 +154,7 @@ impl Scans {
     fn read(
         &mut self,
         id: &str,
-        parts: &Parts,
+        (parts, kept): (&Parts, Option<&Kept>),
         mut reader: Reader,
         changing: &mut Changing,
     ) -> Result<Reader, StageError> {
@@ -112,13 +169,15 @@ impl Scans {
             inputs.into_iter().partition(|(_, source)| is_fixed(source.as_ref()));
         let listed: Vec<(&str, &dyn Source)> =
             fixed.iter().map(|(id, source)| (*id, source.as_ref())).collect();
-        let scanned = catalogue::build(&listed, reader.frames_min)?;
-        let mut rest = &scanned.catalogue.segments[..];
-        for (input, count) in &scanned.per_source {
-            let (own, others) = rest.split_at(*count);
-            reader.segments.push((input.clone(), own.to_vec()));
-            rest = others;
+        let scanned = match kept {
+            Some(kept) => catalogue::build_kept(&listed, reader.frames_min, kept)?,
+            None => catalogue::build(&listed, reader.frames_min)?,
+        };
+        let mut by_source: BTreeMap<Arc<str>, Vec<Arc<Segment>>> = BTreeMap::new();
+        for (segment, mark) in scanned.catalogue.segments.iter().zip(&scanned.marks) {
+            by_source.entry(Arc::clone(&mark.source)).or_default().push(Arc::clone(segment));
         }
+        reader.segments.extend(by_source.into_iter().map(|(input, own)| (input.to_string(), own)));
         let mut catalogue = self.add(scanned);
         if !fixed.is_empty() {
             self.fixed.insert(id.to_owned(), format!("{:016x}", catalogue.version));
@@ -172,5 +231,20 @@ impl Scans {
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runs_before_a_run_are_those_of_its_name() {
+        let of = |dir: &str| -> Vec<PathBuf> { earlier(Path::new(dir)).collect() };
+        assert_eq!(of("runs/a-3"), [PathBuf::from("runs/a-2"), PathBuf::from("runs/a")]);
+        assert_eq!(of("runs/a"), Vec::<PathBuf>::new());
+        assert_eq!(of("runs/a-b"), Vec::<PathBuf>::new());
+        assert_eq!(of("runs-2/a"), Vec::<PathBuf>::new());
+        assert_eq!(of("runs/20260101-4000000000").len(), EARLIER_MAX as usize);
     }
 }

@@ -13,6 +13,9 @@ use reelflow_api::error::{Skip, SkipReason, StageError};
 
 use crate::edge::files::storage;
 
+/// Inputs with one reason that are each named on standard error when they are found together.
+const NAMED_MAX: usize = 10;
+
 /// An open `quarantine.jsonl`. A run that goes on adds to what is there.
 pub struct Quarantine {
     file: File,
@@ -78,6 +81,29 @@ impl Quarantine {
             self.file.write_all(line.as_bytes()).map_err(|error| storage("write", &self.path, &error))?;
         }
         Ok(is_first)
+    }
+
+    /// Notes skips that were found together. Of more than [`NAMED_MAX`] with one reason, one warning tells the number and
+    /// the first; the list has them all.
+    ///
+    /// # Errors
+    /// Storage, if the list cannot be written.
+    pub fn add_all(&mut self, skips: &[Skip]) -> Result<(), StageError> {
+        let mut alike: BTreeMap<(&str, SkipReason), Vec<&Skip>> = BTreeMap::new();
+        for skip in skips.iter().filter(|skip| !self.warned.contains(&skip.file)) {
+            alike.entry((&skip.stage, skip.reason)).or_default().push(skip);
+        }
+        for ((stage, reason), alike) in alike.iter().filter(|(_, alike)| alike.len() > NAMED_MAX) {
+            let such = escaped(&alike[0].file.to_string_lossy());
+            let (count, reason, path) = (alike.len(), reason.as_str(), self.path.display());
+            let line = format!(
+                "warning: {}: {count} inputs: {reason}: such as {such}; all are in {path}",
+                escaped(stage)
+            );
+            let _ = writeln!(self.warnings, "{line}");
+            self.warned.extend(alike.iter().map(|skip| skip.file.clone()));
+        }
+        skips.iter().try_for_each(|skip| self.add(skip).map(drop))
     }
 
     fn remember(&mut self, skip: &Skip) -> bool {
@@ -187,6 +213,25 @@ mod tests {
         std::fs::write(folder.path().join("quarantine.jsonl"), format!("{list}{{\"file\":\"b")).unwrap();
         let (_, again) = add(folder.path(), &[bad]);
         assert_eq!(again, list);
+    }
+
+    #[test]
+    fn many_alike_are_one_warning_and_all_are_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut skips: Vec<Skip> =
+            (0..1000).map(|number| skip(&format!("{number}.mp4"), "scan", SkipReason::Empty)).collect();
+        skips.push(skip("odd.mp4", "probe", SkipReason::NoVideo));
+        let (sender, said) = channel();
+        let mut list = Quarantine::with_warnings(folder.path(), Box::new(Lines(sender))).unwrap();
+        list.add_all(&skips).unwrap();
+        assert_eq!(list.by_reason()[&SkipReason::Empty], 1000);
+        drop(list);
+        let said: String = said.into_iter().collect();
+        assert_eq!(said.lines().count(), 2, "{said}");
+        assert!(said.starts_with("warning: scan: 1000 inputs: empty: such as 0.mp4; all are in "), "{said}");
+        assert!(said.contains("warning: probe: odd.mp4: no_video: "), "{said}");
+        let listed = std::fs::read_to_string(folder.path().join("quarantine.jsonl")).unwrap();
+        assert_eq!(listed.lines().count(), 1001);
     }
 
     #[test]

@@ -4,10 +4,13 @@
 //! of the catalogue is that of the source ids and paths, never that of the file system.
 
 pub mod catalogue;
+pub mod content;
 #[cfg(feature = "gst")]
 pub mod files;
+pub mod kept;
 #[cfg(feature = "gst")]
 pub mod list;
+pub mod order;
 pub mod pattern;
 pub mod watch;
 

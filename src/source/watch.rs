@@ -199,9 +199,9 @@ impl Watched {
     /// Probes what was found and keeps it.
     fn take(&mut self, found: Vec<(Mark, Candidate)>, look: &mut Look) {
         let (marks, candidates): (Vec<Mark>, Vec<Candidate>) = found.into_iter().unzip();
-        let media = probe_all(self.source.as_ref(), &candidates);
-        for ((mark, candidate), media) in marks.into_iter().zip(candidates).zip(media) {
-            let made = segments_of(&self.id, self.source.as_ref(), &candidate, media, self.frames_min);
+        let probed = probe_all(self.source.as_ref(), &candidates, None);
+        for ((mark, candidate), probed) in marks.into_iter().zip(candidates).zip(probed) {
+            let made = segments_of(&self.id, self.source.as_ref(), &candidate, probed.media, self.frames_min);
             let segments: Vec<Arc<Segment>> = match made {
                 Ok(segments) => {
                     look.inputs_added += 1;

@@ -95,30 +95,85 @@ impl Track {
             while !rest.is_empty() {
                 let size = take(&mut rest);
                 let offset = end.wrapping_add(unzigzag(take(&mut rest)) as u64);
-                let shows = (i64::from(next) + unzigzag(take(&mut rest))) as u32;
+                let shows = i64::from(next).wrapping_add(unzigzag(take(&mut rest))) as u32;
                 let unit =
                     Unit { offset, size: (size >> 1) as u32, shows, is_key, is_disposable: size & 1 == 1 };
                 units.push(unit);
-                (end, next) = (offset + u64::from(unit.size), shows.wrapping_add(1));
+                (end, next) = (offset.wrapping_add(u64::from(unit.size)), shows.wrapping_add(1));
                 is_key = false;
             }
         }
     }
 
-    fn write(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.written.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.written.push(value as u8);
+    fn write(&mut self, value: u64) {
+        put(&mut self.written, value);
     }
+
+    /// All of it as bytes, for [`Track::from_bytes`].
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.written.len() + 5 * self.groups.len() + self.caps.len() + 12);
+        bytes.push(u8::from(self.has_closed_groups));
+        put(&mut bytes, self.caps.len() as u64);
+        bytes.extend(self.caps.as_bytes());
+        put(&mut bytes, self.groups.len() as u64);
+        let mut last = Group { key: 0, at: 0, offset: 0 };
+        for group in &self.groups {
+            put(&mut bytes, u64::from(group.key.wrapping_sub(last.key)));
+            put(&mut bytes, u64::from(group.at.wrapping_sub(last.at)));
+            put(&mut bytes, zigzag(group.offset.wrapping_sub(last.offset) as i64));
+            last = *group;
+        }
+        bytes.extend(&self.written);
+        bytes
+    }
+
+    /// What [`Track::to_bytes`] wrote; `None` if the bytes cannot be that.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (&closed, mut rest) = bytes.split_first()?;
+        let length = usize::try_from(take(&mut rest)).ok()?;
+        let (caps, mut rest) = rest.split_at_checked(length)?;
+        let count = take(&mut rest);
+        let mut groups: Vec<Group> = Vec::new();
+        let mut last = Group { key: 0, at: 0, offset: 0 };
+        for number in 0..count {
+            let key = last.key.checked_add(u32::try_from(take(&mut rest)).ok()?)?;
+            let at = last.at.checked_add(u32::try_from(take(&mut rest)).ok()?)?;
+            let offset = last.offset.wrapping_add(unzigzag(take(&mut rest)) as u64);
+            let group = Group { key, at, offset };
+            if number > 0 && (group.key <= last.key || group.at <= last.at) {
+                return None;
+            }
+            groups.push(group);
+            last = group;
+        }
+        let ends_well = groups.last().is_none_or(|last| (last.at as usize) < rest.len());
+        let begins_well = groups.first().map_or(rest.is_empty(), |first| first.at == 0);
+        let caps = std::str::from_utf8(caps).ok()?.into();
+        (closed < 2 && begins_well && ends_well).then(|| Self {
+            caps,
+            has_closed_groups: closed == 1,
+            groups,
+            written: rest.to_vec(),
+        })
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
 }
 
 fn take(rest: &mut &[u8]) -> u64 {
     let (mut value, mut shift) = (0, 0);
     while let [byte, tail @ ..] = rest {
         *rest = tail;
-        value |= u64::from(byte & 0x7F) << shift;
+        // Bytes that nobody here wrote may go on too long.
+        value |= u64::from(byte & 0x7F).checked_shl(shift).unwrap_or(0);
         if byte & 0x80 == 0 {
             break;
         }
@@ -170,6 +225,7 @@ mod tests {
             let mut back = Vec::new();
             track.read(0..track.groups(), &mut back);
             assert_eq!(back, units);
+            assert_eq!(Track::from_bytes(&track.to_bytes()), Some(track.clone()));
             let keys: Vec<u32> = units.iter().filter(|unit| unit.is_key).map(|unit| unit.shows).collect();
             assert_eq!(
                 (0..track.groups()).map(|g| track.group_of(keys[g])).collect::<Vec<_>>(),

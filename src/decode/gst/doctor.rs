@@ -1,6 +1,8 @@
 //! Says what of GStreamer is installed, and which Debian package brings what is missing.
 
 use gstreamer as gst;
+use gstreamer::prelude::*;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::tables::{BAD, BASE, DECODERS, GOOD, LIBAV, UGLY};
 
@@ -43,6 +45,26 @@ pub fn doctor() -> Vec<(String, bool, String)> {
     let note = format!("{count} of {} known video decoders", DECODERS.len());
     lines.push(("decoders".to_owned(), count > 0, note));
     lines
+}
+
+/// GStreamer's version with a hash over everything installed that may take a file apart or decode it.
+#[must_use]
+pub fn maker() -> String {
+    if super::init().is_err() {
+        return "no GStreamer".to_owned();
+    }
+    let kinds =
+        gst::ElementFactoryType::DEMUXER | gst::ElementFactoryType::PARSER | gst::ElementFactoryType::DECODER;
+    let factories = gst::ElementFactory::factories_with_type(kinds, gst::Rank::NONE);
+    let mut parts: Vec<String> = factories
+        .iter()
+        .map(|factory| {
+            let version = factory.plugin().map(|plugin| plugin.version().to_string()).unwrap_or_default();
+            format!("{} {version} {}", factory.name(), i32::from(factory.rank()))
+        })
+        .collect();
+    parts.sort();
+    format!("{} {:016x}", gst::version_string(), xxh3_64(parts.join("\n").as_bytes()))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use reelflow_api::error::SkipReason;
 
 use super::Failure;
 
-pub use doctor::doctor;
+pub use doctor::{doctor, maker};
 pub use encode::Encoder;
 pub use files::FileDecoder;
 pub use index::probe;
