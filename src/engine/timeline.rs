@@ -361,7 +361,7 @@ mod tests {
         let timeline = timeline(0);
         timeline.publish(0, catalogue(1), true, Change::default());
         assert!(segments(&timeline, 0).is_some());
-        for id in 0..1000 {
+        for id in 0..1000u64 {
             let left: Vec<u64> = id.checked_sub(4).into_iter().collect();
             timeline.publish(0, catalogue(1), true, change(&[id], &[], &left));
         }
