@@ -36,7 +36,7 @@ fn serve(text: &str) -> i32 {
     let lower = [address.parse().expect("an address")];
     let meeting = Meeting { peer, listener: None, lower: &lower, patience: PATIENCE };
     let ended = Bridge::start(&meeting, 1).and_then(Bridge::finish);
-    ended.map_or_else(|error| error.code, |()| 0)
+    ended.map_or_else(|error| i32::from(error.code), |()| 0)
 }
 
 struct Second(Child);

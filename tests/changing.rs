@@ -122,7 +122,7 @@ struct Going {
 }
 
 fn start(parts: Parts, workers: usize) -> Going {
-    let scans = scan(&parts).unwrap();
+    let scans = scan(&parts, None).unwrap();
     let changing = scans.changing.expect("a source changes");
     let timeline = changes::timeline(&changing, 0);
     let (layout, _): (Layout, _) = parts.layout_on(&timeline, &changing.numbers, &HashMap::new(), 0).unwrap();

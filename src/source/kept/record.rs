@@ -46,12 +46,14 @@ const LASTING: [SkipReason; 6] = [
 ];
 
 impl Head {
+    /// Puts it behind what is in `out`.
     pub fn write(&self, out: &mut Out) {
         out.path(&self.path);
         self.identity.iter().for_each(|number| out.number(*number));
         out.number(u64::from(self.unused));
     }
 
+    /// Takes it from the front of `bytes`; `None` if they are not one.
     pub fn read(bytes: &mut In<'_>) -> Option<Self> {
         let path = bytes.path()?;
         let mut identity = [0; 5];
@@ -201,7 +203,7 @@ mod tests {
     }
 
     fn media(times: Vec<u64>) -> Media {
-        let unit = |shows| Unit {
+        let unit = |shows: u64| Unit {
             offset: 40 + shows * 900,
             size: 880,
             shows: shows as u32,
