@@ -3,7 +3,7 @@
 use gstreamer as gst;
 use reelflow_api::error::SkipReason;
 
-use super::chain::Found;
+use super::status::Found;
 use super::tables;
 use crate::decode::Failure;
 
@@ -36,6 +36,26 @@ pub(super) fn translate(error: &gst::glib::Error, debug: Option<&str>) -> Failur
         Some(_) => Failure::new(SkipReason::Unreadable, format!("{text}{}", detail(debug))),
         None => Failure::new(SkipReason::Corrupt, format!("{text}{}", detail(debug))),
     }
+}
+
+/// What a web server answered, where the error tells: a redirect is not followed, whoever it points to.
+pub(super) fn of_http(details: Option<&gst::StructureRef>) -> Option<Failure> {
+    let status = details?.get::<u32>("http-status-code").ok()?;
+    let (reason, message) = match status {
+        300..=399 => {
+            (SkipReason::UnsafeReference, "it points to another place, which is not followed; give that address")
+        }
+        401 | 403 | 407 => (SkipReason::Unreadable, "user or password is wrong; see `user` and `password_env`"),
+        404 | 410 => (SkipReason::Vanished, "there is nothing at this address"),
+        400..=599 => (SkipReason::Unreadable, "the server refuses or fails"),
+        _ => return None,
+    };
+    Some(Failure::new(reason, format!("the server answers {status}: {message}")))
+}
+
+/// A stream that should not end has done so.
+pub(super) fn ended() -> Failure {
+    Failure::new(SkipReason::Vanished, "the stream ended: the other side closed it or is gone")
 }
 
 /// The same failure with what else is known: a file whose only tracks are audio fails with a wrong link
