@@ -102,12 +102,18 @@ impl Fetch {
     /// Fetches until the stream is over or the pump is stopped.
     fn all(&self, mut location: String, source: &AppSrc, alive: &impl Fn()) -> Result<(), Failure> {
         let (mut next, mut head) = (None, None);
+        let mut has_chosen = false;
         loop {
             let Some(bytes) = self.get(&location, PLAYLIST_MAX)? else { return Ok(()) };
             alive();
             let text = String::from_utf8_lossy(&bytes);
             let pieces = match playlist::parse(&text)? {
+                Playlist::Several(_) if has_chosen => {
+                    let message = "its playlists name playlists that name playlists, which is not followed";
+                    return Err(Failure::new(SkipReason::NotMedia, message));
+                }
                 Playlist::Several(first) => {
+                    has_chosen = true;
                     location = playlist::resolve(&location, &first)?;
                     continue;
                 }

@@ -230,7 +230,7 @@ fn rtsp(chain: &Chain, place: &Place, tail: Tail) -> Result<(), Failure> {
 }
 
 fn is_video(caps: &gst::CapsRef) -> bool {
-    caps.structure(0).is_some_and(|structure| structure.get::<&str>("media") == Ok("video"))
+    caps.structure(0).is_some_and(|structure| structure.get::<&str>("media").is_ok_and(|media| media == "video"))
 }
 
 /// The element that takes this format out of its packets, and what comes out.

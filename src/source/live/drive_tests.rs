@@ -140,8 +140,11 @@ impl Told {
     }
 
     fn skips(&self) -> Vec<(SkipReason, &str)> {
-        let skip = |news| if let &News::Skipped(ref skip) = news { Some((skip.reason, &*skip.message)) } else { None };
-        self.news.iter().filter_map(skip).collect()
+        let skips = self.news.iter().filter_map(|news| match news {
+            News::Skipped(skip) => Some((skip.reason, &*skip.message)),
+            _ => None,
+        });
+        skips.collect()
     }
 
     fn has_ended(&self) -> bool {
@@ -187,11 +190,11 @@ fn a_lost_connection_is_made_again_and_no_segment_goes_over_it() {
     let told =
         run(manner(), vec![vec![Next::Frames(25), lost()], vec![lost()], vec![Next::Frames(13), lost()]]);
     let millis: Vec<u128> = told.opened.iter().map(Duration::as_millis).collect();
-    assert_eq!(millis, [0, 500, 1250, 2375], "each pause is longer than the one before");
+    assert_eq!(millis, [0, 500, 1250], "each pause is longer than the one before");
     let frames: Vec<u32> = told.came().iter().map(|segment| segment.count).collect();
     assert_eq!(frames, [10, 10, 5, 10]);
     assert_eq!(told.counts.frames_left_out, BTreeMap::from([("too_short", 3)]));
-    assert_eq!((told.counts.reconnects, told.counts.breaks, told.counts.segments), (3, 2, 4));
+    assert_eq!((told.counts.reconnects, told.counts.breaks, told.counts.segments), (2, 2, 4));
     assert_eq!(told.skips(), [(SkipReason::Vanished, "for a test")], "the same reason is told once");
     assert_eq!(told.counts.last_reason, "vanished: for a test");
     let mut ids: Vec<SegmentId> = told.came().iter().map(|segment| segment.id).collect();
@@ -231,7 +234,7 @@ fn a_source_that_stays_away_ends_where_that_was_asked_for() {
     assert_eq!(last.1, "away for 5 s (`give_up_secs`); last seen: vanished: for a test");
     assert!(told.opened.last().unwrap() < &Duration::from_secs(5));
     let forever = run(manner(), (0..20).map(|_| lost()).collect());
-    assert!(!forever.has_ended() && forever.opened.len() == 21);
+    assert!(!forever.has_ended() && forever.opened.len() == 20);
 }
 
 #[test]
