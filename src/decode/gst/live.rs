@@ -448,13 +448,20 @@ fn end(codec: String, hear: &Hear, status: &Arc<Status>) -> AppSink {
     sink
 }
 
+/// When a picture is to be shown; one over the edge of the segment counts from the edge on.
+fn running_time(sample: &gst::Sample, buffer: &gst::BufferRef) -> Option<gst::ClockTime> {
+    let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+    let start = buffer.pts()?;
+    let (start, _) = segment.clip(start, buffer.duration().map(|duration| start + duration))?;
+    segment.to_running_time(start?)
+}
+
 /// The picture of a sample, with its running time.
 fn copy(sample: &gst::Sample) -> Heard {
     let picture = || {
         let caps = sample.caps().ok_or_else(|| broken("a picture without a format"))?;
         let buffer = sample.buffer().ok_or_else(|| broken("a sample without a picture"))?;
-        let segment = sample.segment().and_then(|segment| segment.downcast_ref::<gst::ClockTime>());
-        let time = buffer.pts().and_then(|time| segment.and_then(|segment| segment.to_running_time(time)));
+        let time = running_time(sample, buffer);
         let meaning = picture::meaning(caps)?;
         let copied = picture::show(buffer, &meaning, 0, |frame| frame.to_picture())?;
         Ok::<_, Failure>(Heard::Picture(copied, time.map(gst::ClockTime::nseconds)))
