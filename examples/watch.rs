@@ -88,11 +88,14 @@ fn sources(text: &str) -> Result<Vec<(String, Box<dyn Source>)>, String> {
         let DeValue::Table(entries) = value.into_inner() else { return Err(format!("`{id}` is no table")) };
         let mut table = Table { path: format!("sources.{id}"), span, entries };
         let (kind, _) = table.take_string("type").ok_or_else(|| format!("`{id}` has no type"))?;
-        let spec = registry::find(Kind::Source, &kind).ok_or_else(|| format!("no source is called `{kind}`"))?;
+        let spec =
+            registry::find(Kind::Source, &kind).ok_or_else(|| format!("no source is called `{kind}`"))?;
         match (spec.build)(&table) {
             Ok(Stage::Source(source)) => sources.push((id, source)),
             Ok(_) => return Err(format!("`{kind}` is no source")),
-            Err(problems) => return Err(problems.into_iter().map(|p| p.message).collect::<Vec<_>>().join("; ")),
+            Err(problems) => {
+                return Err(problems.into_iter().map(|p| p.message).collect::<Vec<_>>().join("; "));
+            }
         }
     }
     Ok(sources)

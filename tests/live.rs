@@ -178,8 +178,14 @@ fn a_camera_that_is_killed_comes_back_and_every_frame_is_accounted_for() {
 
     let segments = cam.numbers();
     for numbers in &segments {
-        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}: nothing is lost over TCP");
-        assert!(numbers[0] >= 1_000_000 || *numbers.last().unwrap() < 1_000_000, "{numbers:?}: over the break");
+        assert!(
+            numbers.windows(2).all(|pair| pair[1] == pair[0] + 1),
+            "{numbers:?}: nothing is lost over TCP"
+        );
+        assert!(
+            numbers[0] >= 1_000_000 || *numbers.last().unwrap() < 1_000_000,
+            "{numbers:?}: over the break"
+        );
     }
     let all: Vec<u32> = segments.concat();
     let distinct: BTreeSet<u32> = all.iter().copied().collect();
@@ -208,7 +214,9 @@ fn a_wrong_password_is_tried_rarely_and_named_nowhere() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().write_all(b"right\n").unwrap();
     let path = file.path().display();
-    let right = format!("url = \"rtsp://{address}\"\nuser = \"viewer\"\npassword_file = \"{path}\"\nsegment_secs = 0.4");
+    let right = format!(
+        "url = \"rtsp://{address}\"\nuser = \"viewer\"\npassword_file = \"{path}\"\nsegment_secs = 0.4"
+    );
     let mut cam = follow("rtsp", &format!("{right}\nframes_min = 1"));
     cam.until("a segment", |cam| !cam.segments.is_empty());
 }
@@ -253,7 +261,9 @@ fn web_server(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (u16, Receiv
 }
 
 fn ok(body: &[u8]) -> Vec<u8> {
-    let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len()).into_bytes();
+    let mut answer =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())
+            .into_bytes();
     answer.extend_from_slice(body);
     answer
 }
@@ -263,7 +273,8 @@ fn a_redirect_is_not_followed() {
     let (elsewhere, asked_elsewhere) = web_server(|_| ok(b""));
     let (port, _) = web_server(move |_| {
         let place = format!("http://127.0.0.1:{elsewhere}/secret");
-        format!("HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").into_bytes()
+        format!("HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            .into_bytes()
     });
     for kind in ["http", "hls"] {
         let mut cam = follow(kind, &format!("url = \"http://127.0.0.1:{port}/a?token=hunter2\""));
@@ -290,8 +301,11 @@ fn a_stream_from_a_web_server_gives_its_pictures_and_its_end_is_a_loss() {
     // The same pictures as from the file.
     let media = probe(&Origin::File(clip("variable.mkv"))).unwrap();
     let all: Vec<u32> = (0..media.times.len() as u32).collect();
-    let expected: Vec<Vec<u8>> =
-        pictures(decoder().as_mut(), &media, &all).unwrap().into_iter().map(|picture| picture.planes).collect();
+    let expected: Vec<Vec<u8>> = pictures(decoder().as_mut(), &media, &all)
+        .unwrap()
+        .into_iter()
+        .map(|picture| picture.planes)
+        .collect();
     let found: Vec<Vec<u8>> =
         recorded(&cam.segments[0]).pictures().iter().map(|picture| picture.planes.clone()).collect();
     assert_eq!(found.len(), expected.len());
@@ -339,7 +353,8 @@ fn a_replay_leaves_out_bad_files_and_goes_on() {
 #[test]
 fn a_live_playlist_is_followed_piece_by_piece() {
     let bytes = std::fs::read(clip("variable.mkv")).unwrap();
-    let (port, asked) = web_server(move |path| match path {
+    let (port, asked) = web_server(move |path| {
+        match path {
         "/live.m3u8" => ok(b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlow/a.m3u8\n"),
         "/low/a.m3u8" => {
             ok(b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:5\n#EXTINF:3,\na.bin\n#EXTINF:3,\nb.bin\n#EXT-X-ENDLIST\n")
@@ -347,6 +362,7 @@ fn a_live_playlist_is_followed_piece_by_piece() {
         "/low/a.bin" => ok(&bytes[..20_000.min(bytes.len())]),
         "/low/b.bin" => ok(&bytes[20_000.min(bytes.len())..]),
         _ => b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec(),
+    }
     });
     let settings = "segment_secs = 10.0\nframes_min = 1";
     let mut cam = follow("hls", &format!("url = \"http://127.0.0.1:{port}/live.m3u8\"\n{settings}"));
@@ -358,14 +374,18 @@ fn a_live_playlist_is_followed_piece_by_piece() {
 
 #[test]
 fn passwords_are_masked_wherever_a_pipeline_is_shown() {
-    let hello = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/hello.toml")).unwrap();
+    let hello =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/hello.toml")).unwrap();
     let url = "rtsp://viewer:hunter2@camera.example/a?token=hunter2";
     let text = hello.replace("type = \"pattern\"\nmedia = 8", &format!("type = \"rtsp\"\nurl = \"{url}\""));
     let plan = reelflow::config::load(&text, Path::new("p.toml"), &[]).unwrap();
     assert!(plan.resolved.contains("url = \"rtsp://***@camera.example/a?***\""), "{}", plan.resolved);
     assert!(!plan.resolved.contains("hunter2"));
     // What is kept beside a run can be read again.
-    assert_eq!(reelflow::config::load(&plan.resolved, Path::new("p.toml"), &[]).unwrap().resolved, plan.resolved);
+    assert_eq!(
+        reelflow::config::load(&plan.resolved, Path::new("p.toml"), &[]).unwrap().resolved,
+        plan.resolved
+    );
     for wrong in [
         text.replace("url = ", "overload = \"block\"\nurl = "),
         text.replace("url = ", "url = 3\nurl = "),
@@ -384,5 +404,9 @@ fn a_missing_device_is_waited_for_by_name() {
     let mut cam = follow("camera", "device = \"/dev/reelflow-no-such-camera\"");
     cam.until("the failure", |cam| !cam.skips.is_empty());
     assert_eq!(cam.skips[0].file, Path::new("/dev/reelflow-no-such-camera"));
-    assert!(matches!(cam.skips[0].reason, SkipReason::Vanished | SkipReason::Unreadable), "{:?}", cam.skips[0]);
+    assert!(
+        matches!(cam.skips[0].reason, SkipReason::Vanished | SkipReason::Unreadable),
+        "{:?}",
+        cam.skips[0]
+    );
 }

@@ -106,7 +106,9 @@ pub fn resolve(base: &str, place: &str) -> Result<String, Failure> {
         if other.eq_ignore_ascii_case(scheme) && other_host.eq_ignore_ascii_case(host) {
             return Ok(format!("{scheme}://{place}"));
         }
-        return refuse("it names pieces on another host, which are not followed; give the playlist of that host");
+        return refuse(
+            "it names pieces on another host, which are not followed; give the playlist of that host",
+        );
     }
     if let Some(place) = place.strip_prefix("//") {
         return resolve(base, &format!("{scheme}://{place}"));
@@ -138,7 +140,8 @@ mod tests {
             "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:17\n#EXTINF:4,\na.ts\n\n#EXTINF:3.9,\nb.ts\n",
         );
         let piece = |number, place: &str| Piece { number, place: place.to_owned(), head: None };
-        let expected = Pieces { pieces: vec![piece(17, "a.ts"), piece(18, "b.ts")], target_secs: 4, is_over: false };
+        let expected =
+            Pieces { pieces: vec![piece(17, "a.ts"), piece(18, "b.ts")], target_secs: 4, is_over: false };
         assert_eq!(found, expected);
         let found = pieces("#EXTM3U\n#EXT-X-MAP:URI=\"init.mp4\"\n#EXTINF:4,\na.m4s\n#EXT-X-ENDLIST");
         assert_eq!((found.pieces[0].head.as_deref(), found.is_over), (Some("init.mp4"), true));
@@ -146,7 +149,8 @@ mod tests {
 
     #[test]
     fn of_several_qualities_the_first_is_taken() {
-        let text = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlow/a.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=2\nhigh.m3u8\n";
+        let text =
+            "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlow/a.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=2\nhigh.m3u8\n";
         assert_eq!(parse(text), Ok(Playlist::Several("low/a.m3u8".to_owned())));
     }
 

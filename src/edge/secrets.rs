@@ -99,7 +99,8 @@ pub fn mask_in_place(text: &str) -> String {
 
 /// Bytes of `text` that must not be shown, in order, none twice.
 fn hidden(text: &str) -> Vec<Range<usize>> {
-    let mut found: Vec<Range<usize>> = text.match_indices("://").flat_map(|(at, _)| in_address(text, at + 3)).collect();
+    let mut found: Vec<Range<usize>> =
+        text.match_indices("://").flat_map(|(at, _)| in_address(text, at + 3)).collect();
     found.extend(KEYS.iter().flat_map(|key| values_of(text, key)));
     found.sort_by_key(|range| (range.start, range.end));
     let mut apart: Vec<Range<usize>> = Vec::new();

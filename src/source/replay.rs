@@ -63,8 +63,10 @@ impl Settings for ReplaySettings {
 
 impl Feed for ReplaySettings {
     fn start(&self, id: &str, tell: Tell) -> Result<Box<dyn Running>, StageError> {
-        let listing = files::find(&self.paths).map_err(|error| StageError { stage: id.to_owned(), ..error })?;
-        let door = ReplayDoor { shown: self.paths.join(", "), settings: self.clone(), listing: Arc::new(listing) };
+        let listing =
+            files::find(&self.paths).map_err(|error| StageError { stage: id.to_owned(), ..error })?;
+        let door =
+            ReplayDoor { shown: self.paths.join(", "), settings: self.clone(), listing: Arc::new(listing) };
         live::start(id, self.keep().manner(self.nature()), Box::new(door), tell)
     }
 

@@ -80,7 +80,8 @@ impl TestSettings {
     fn picture(&self, decoder: &mut PatternDecoder, number: u32) -> Picture {
         let time = (f64::from(number) * 1e9 / self.fps).round() as u64;
         let media = pattern::media(self.pattern, self.width, self.height, vec![time]);
-        let mut made = pictures(decoder, &media, &[0]).expect("a pattern has the one frame that it was given");
+        let mut made =
+            pictures(decoder, &media, &[0]).expect("a pattern has the one frame that it was given");
         let mut picture = made.remove(0);
         numbers::draw(&mut picture, number);
         picture
@@ -151,7 +152,10 @@ mod tests {
     }
 
     /// Runs a stream to its end; what came, and what was counted. `look` sees all news.
-    fn run(settings: &TestSettings, look: impl Fn(&News) + Send + Sync + 'static) -> (Vec<Arc<Segment>>, FeedCounts) {
+    fn run(
+        settings: &TestSettings,
+        look: impl Fn(&News) + Send + Sync + 'static,
+    ) -> (Vec<Arc<Segment>>, FeedCounts) {
         let (tell, heard) = unbounded();
         let tell: Tell = Arc::new(move |news| {
             look(&news);
@@ -189,10 +193,15 @@ mod tests {
         let (came, counts) = run(&settings, |_| {});
         let all: Vec<Vec<u32>> = came.iter().map(|segment| numbers(segment)).collect();
         assert_eq!(all, [(0..50).collect::<Vec<u32>>(), (50..100).collect()]);
-        assert_eq!((counts.frames_received, counts.frames_kept, counts.frames_left_out["too_short"]), (110, 100, 10));
+        assert_eq!(
+            (counts.frames_received, counts.frames_kept, counts.frames_left_out["too_short"]),
+            (110, 100, 10)
+        );
         assert_eq!((came[0].label.as_deref(), came[0].group.as_deref()), (Some("a"), Some("test:s")));
         let (again, _) = run(&settings, |_| {});
-        assert!(came == again || came.iter().zip(&again).all(|(a, b)| a.id == b.id && numbers(a) == numbers(b)));
+        assert!(
+            came == again || came.iter().zip(&again).all(|(a, b)| a.id == b.id && numbers(a) == numbers(b))
+        );
     }
 
     #[test]

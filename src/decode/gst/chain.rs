@@ -204,7 +204,12 @@ pub(super) struct Site<'a> {
 
 impl Site<'_> {
     /// Called when the file's type is known: makes the demuxer, or hangs the tail on a bare stream.
-    fn take_apart(self, detect: &gst::Element, caps: &gst::Caps, container: Container) -> Result<(), Failure> {
+    fn take_apart(
+        self,
+        detect: &gst::Element,
+        caps: &gst::Caps,
+        container: Container,
+    ) -> Result<(), Failure> {
         let Site { pipeline, status, tail } = self;
         let pad = detect.static_pad("src").expect("typefind has a source pad");
         let name = match container {

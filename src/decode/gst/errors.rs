@@ -42,10 +42,13 @@ pub(super) fn translate(error: &gst::glib::Error, debug: Option<&str>) -> Failur
 pub(super) fn of_http(details: Option<&gst::StructureRef>) -> Option<Failure> {
     let status = details?.get::<u32>("http-status-code").ok()?;
     let (reason, message) = match status {
-        300..=399 => {
-            (SkipReason::UnsafeReference, "it points to another place, which is not followed; give that address")
+        300..=399 => (
+            SkipReason::UnsafeReference,
+            "it points to another place, which is not followed; give that address",
+        ),
+        401 | 403 | 407 => {
+            (SkipReason::Unreadable, "user or password is wrong; see `user` and `password_env`")
         }
-        401 | 403 | 407 => (SkipReason::Unreadable, "user or password is wrong; see `user` and `password_env`"),
         404 | 410 => (SkipReason::Vanished, "there is nothing at this address"),
         400..=599 => (SkipReason::Unreadable, "the server refuses or fails"),
         _ => return None,

@@ -230,7 +230,8 @@ fn rtsp(chain: &Chain, place: &Place, tail: Tail) -> Result<(), Failure> {
 }
 
 fn is_video(caps: &gst::CapsRef) -> bool {
-    caps.structure(0).is_some_and(|structure| structure.get::<&str>("media").is_ok_and(|media| media == "video"))
+    caps.structure(0)
+        .is_some_and(|structure| structure.get::<&str>("media").is_ok_and(|media| media == "video"))
 }
 
 /// The element that takes this format out of its packets, and what comes out.
@@ -408,7 +409,9 @@ fn guard_pictures(pad: &gst::Pad, hear: &Hear, status: &Arc<Status>) {
     pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         match &info.data {
             Some(gst::PadProbeData::Event(event)) => check_caps(event, &status),
-            Some(gst::PadProbeData::Buffer(buffer)) if buffer.flags().contains(gst::BufferFlags::CORRUPTED) => {
+            Some(gst::PadProbeData::Buffer(buffer))
+                if buffer.flags().contains(gst::BufferFlags::CORRUPTED) =>
+            {
                 hear(Heard::Damaged);
                 return gst::PadProbeReturn::Drop;
             }

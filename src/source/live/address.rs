@@ -211,7 +211,10 @@ mod tests {
             ("rtsp://cam:99999", "has a port that is no number from 1 to 65535"),
             ("rtsp://u:%zz@cam", "has a `%` without two hexadecimal digits in user or password"),
             ("rtsp://u:se/cret@cam/a", "has a port that is no number from 1 to 65535"),
-            ("rtsp://us/er:secret@cam/a", "has an `@` behind a `/`; write special letters of a password as %XX"),
+            (
+                "rtsp://us/er:secret@cam/a",
+                "has an `@` behind a `/`; write special letters of a password as %XX",
+            ),
             ("rtsp://cam/a b", "holds ' ', which no address has; write it as %XX"),
             ("rtsp://cam/\" ! filesink", "holds '\"', which no address has; write it as %XX"),
         ] {

@@ -91,10 +91,10 @@ fn pieces_with_too_few_frames_are_counted_and_keep_their_number() {
     let mut cutter = Cutter::new(Rules { frames_min: 3, ..rules() });
     let pieces: Vec<Piece> =
         at(&[0, 40, 1000, 1040, 1080, 1120, 9]).into_iter().filter_map(|frame| cutter.frame(frame)).collect();
-    assert_eq!(pieces.iter().map(|piece| (piece.number, shown(piece))).collect::<Vec<_>>(), [(
-        1,
-        vec![2, 3, 4, 5]
-    )]);
+    assert_eq!(
+        pieces.iter().map(|piece| (piece.number, shown(piece))).collect::<Vec<_>>(),
+        [(1, vec![2, 3, 4, 5])]
+    );
     assert_eq!(*cutter.left_out(), BTreeMap::from([(TOO_SHORT, 2)]));
     assert_eq!(cutter.open().0, 1);
     assert!(cutter.interrupt().is_none());

@@ -112,7 +112,13 @@ fn frame(time: u64) -> Incoming {
 /// Ten frames a segment, room for ten segments.
 fn manner() -> Manner {
     Manner {
-        rules: Rules { segment: 400 * MS, frames_min: 4, bytes_max: 600, max_fps: None, timing: Timing::Media },
+        rules: Rules {
+            segment: 400 * MS,
+            frames_min: 4,
+            bytes_max: 600,
+            max_fps: None,
+            timing: Timing::Media,
+        },
         bytes_max: 1200,
         overload: Overload::DropOldest,
         start_after: 1,
@@ -132,7 +138,10 @@ struct Told {
 
 impl Told {
     fn came(&self) -> Vec<&Arc<Segment>> {
-        self.news.iter().filter_map(|news| if let News::Came(came) = news { Some(came) } else { None }).collect()
+        self.news
+            .iter()
+            .filter_map(|news| if let News::Came(came) = news { Some(came) } else { None })
+            .collect()
     }
 
     fn left(&self) -> Vec<SegmentId> {
@@ -260,7 +269,8 @@ fn used_frames_are_told_from_dropped_ones() {
         Some(Box::new(move |looks| {
             // The third look finds that the newest was used.
             let news = news.lock().unwrap();
-            let newest = news.iter().rev().find_map(|one| if let News::Came(came) = one { Some(came) } else { None });
+            let newest =
+                news.iter().rev().find_map(|one| if let News::Came(came) = one { Some(came) } else { None });
             let Origin::Recorded(recording) = &newest.unwrap().media.origin else { panic!("it is recorded") };
             if looks % 3 == 0 {
                 recording.set_used();
@@ -291,7 +301,10 @@ fn memory_that_can_never_be_enough_is_told_at_once() {
     assert!(told.has_ended());
     let (reason, message) = told.skips()[0];
     assert_eq!(reason, SkipReason::Limit);
-    assert!(message.starts_with("`keep_mb` has room for 9 segments, and `start_after` waits for 50"), "{message}");
+    assert!(
+        message.starts_with("`keep_mb` has room for 9 segments, and `start_after` waits for 50"),
+        "{message}"
+    );
     // Four frames of 12 bytes do not fit half of 80.
     let small = Manner { bytes_max: 80, rules: Rules { bytes_max: 40, ..manner().rules }, ..manner() };
     let told = run(small, vec![vec![Next::Frames(3)]]);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, SendTimeoutError, bounded};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 use reelflow_api::error::{Skip, SkipReason};
 use reelflow_api::item::{Orientation, Picture};
 

@@ -200,7 +200,8 @@ mod tests {
     fn refusals_last_and_messages_hold_no_secret() {
         let hidden = ["hunter2".to_owned(), "token=abc".to_owned()];
         let fault = |reason, message: &str| fault_of(&Failure::new(reason, message), &hidden);
-        let refused = fault(SkipReason::Unreadable, "the server answers 401: rtsp://admin:hunter2@cam/?token=abc");
+        let refused =
+            fault(SkipReason::Unreadable, "the server answers 401: rtsp://admin:hunter2@cam/?token=abc");
         assert_eq!(refused.message, "the server answers 401: rtsp://***@cam/?***");
         assert!(refused.is_lasting);
         assert_eq!(fault(SkipReason::Vanished, "said hunter2 to token=abc").message, "said *** to ***");

@@ -31,7 +31,8 @@ impl Asked<'_> {
         let address = match self.url.parse(self.schemes) {
             Ok(address) => address,
             Err(message) => {
-                let help = format!("{}://HOST/PATH, with `user` and `password_env` beside it", self.schemes[0]);
+                let help =
+                    format!("{}://HOST/PATH, with `user` and `password_env` beside it", self.schemes[0]);
                 return vec![Invalid::new("url", message).help(help)];
             }
         };
@@ -40,10 +41,15 @@ impl Asked<'_> {
         if given.iter().filter(|given| **given).count() > 1 {
             let at = if self.password_env.is_some() { "password_env" } else { "password_file" };
             let message = "the password is given twice";
-            found.push(Invalid::new(at, message).help("give one of `password_env`, `password_file`, and the address"));
+            found.push(
+                Invalid::new(at, message)
+                    .help("give one of `password_env`, `password_file`, and the address"),
+            );
         }
         if self.user.is_some() && address.user().is_some() {
-            found.push(Invalid::new("user", "the address names a user too").help("take it out of the address"));
+            found.push(
+                Invalid::new("user", "the address names a user too").help("take it out of the address"),
+            );
         }
         found
     }

@@ -46,14 +46,20 @@ pub struct Live {
 ///
 /// # Errors
 /// If the system refuses another thread.
-pub fn start(id: &str, manner: Manner, door: Box<dyn Door>, tell: Tell) -> Result<Box<dyn Running>, StageError> {
+pub fn start(
+    id: &str,
+    manner: Manner,
+    door: Box<dyn Door>,
+    tell: Tell,
+) -> Result<Box<dyn Running>, StageError> {
     let counts = Arc::new(Mutex::new(FeedCounts { state: "waiting", ..FeedCounts::default() }));
     // Nothing is ever sent: dropping one end wakes the other.
     let (stop, stopped) = bounded(0);
     let started = clock::now();
     let shown = door.shown();
     let last_words = Arc::clone(&tell);
-    let drive = Drive::new(id, manner, door, (WallTimer(started), started), (stopped, tell), Arc::clone(&counts));
+    let drive =
+        Drive::new(id, manner, door, (WallTimer(started), started), (stopped, tell), Arc::clone(&counts));
     let stage = id.to_owned();
     let (name, at_end) = (format!("live-{id}"), Arc::clone(&counts));
     let thread = threads::spawn(&name, move || {
