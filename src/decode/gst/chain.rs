@@ -175,7 +175,7 @@ fn watch_bus(pipeline: &gst::Pipeline, status: &Arc<Status>) {
     bus.set_sync_handler(move |_, message| {
         match message.view() {
             gst::MessageView::Error(error) => {
-                let failure = errors::of_http(error.details())
+                let failure = errors::of_server(error.details())
                     .unwrap_or_else(|| errors::translate(&error.error(), error.debug().as_deref()));
                 status.fail(failure);
             }

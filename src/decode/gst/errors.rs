@@ -38,9 +38,10 @@ pub(super) fn translate(error: &gst::glib::Error, debug: Option<&str>) -> Failur
     }
 }
 
-/// What a web server answered, where the error tells: a redirect is not followed, whoever it points to.
-pub(super) fn of_http(details: Option<&gst::StructureRef>) -> Option<Failure> {
-    let status = details?.get::<u32>("http-status-code").ok()?;
+/// What a server answered over HTTP or RTSP, where the error tells. Nobody is sent elsewhere by an answer.
+pub(super) fn of_server(details: Option<&gst::StructureRef>) -> Option<Failure> {
+    let code = |name| details.and_then(|details| details.get::<u32>(name).ok());
+    let status = code("http-status-code").or_else(|| code("rtsp-status-code"))?;
     let (reason, message) = match status {
         300..=399 => (
             SkipReason::UnsafeReference,
@@ -54,6 +55,16 @@ pub(super) fn of_http(details: Option<&gst::StructureRef>) -> Option<Failure> {
         _ => return None,
     };
     Some(Failure::new(reason, format!("the server answers {status}: {message}")))
+}
+
+/// The same failure in the words of a stream, which nobody can repair.
+pub(super) fn of_stream(failure: Failure) -> Failure {
+    let Failure { reason, message, at_secs } = failure;
+    if message.starts_with("Internal data stream error") {
+        let message = "the connection cannot be made, or broke".to_owned();
+        return Failure { reason: SkipReason::Vanished, message, at_secs };
+    }
+    Failure { reason, message: message.replace("; try to repair or convert the file", ""), at_secs }
 }
 
 /// A stream that should not end has done so.

@@ -158,7 +158,7 @@ pub fn silence() {
 pub fn open(place: &Place, hear: &Hear) -> Result<Stream, Failure> {
     super::init()?;
     let told = Arc::clone(hear);
-    let status = Status::told(Box::new(move |failure| told(Heard::Ended(failure))));
+    let status = Status::told(Box::new(move |failure| told(Heard::Ended(errors::of_stream(failure)))));
     let chain = Chain::empty(Arc::clone(&status));
     let mut pump = None;
     let tail = tail(Arc::clone(hear), status);
