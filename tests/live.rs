@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -397,6 +397,28 @@ fn passwords_are_masked_wherever_a_pipeline_is_shown() {
         let said = [report.human(false), report.short(), report.json()].concat();
         assert!(said.contains("error[") && !said.contains("hunter2"), "{said}");
     }
+}
+
+#[test]
+fn a_stream_over_srt_gives_pictures() {
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let uri = format!("uri=srt://127.0.0.1:{port}?mode=listener");
+    let sender = "-q videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=25/1 ! \
+                  x264enc tune=zerolatency key-int-max=10 ! mpegtsmux ! srtsink wait-for-connection=false";
+    let started = Command::new("gst-launch-1.0").args(sender.split_whitespace()).arg(uri).spawn();
+    let mut child = match started {
+        Ok(child) => child,
+        Err(error) => {
+            return println!("SKIPPED: live::a_stream_over_srt: gst-launch-1.0 does not start: {error}");
+        }
+    };
+    let settings = "segment_secs = 0.4\nframes_min = 2\nstall_secs = 5.0";
+    let mut cam = follow("srt", &format!("url = \"srt://127.0.0.1:{port}\"\n{settings}"));
+    cam.until("two segments", |cam| cam.segments.len() >= 2);
+    child.kill().and_then(|()| child.wait()).unwrap();
+    let media = &cam.segments[0].media;
+    assert_eq!((media.width, media.height, &*media.codec), (64, 48, "h264"));
+    reconciles(&cam.counts());
 }
 
 #[test]
