@@ -92,6 +92,14 @@ impl Followed {
         self.running.counts()
     }
 
+    /// Stops the feed; every frame it received is in one place.
+    #[track_caller]
+    fn stop(&mut self) -> FeedCounts {
+        let counts = self.running.stop();
+        assert!(counts.is_reconciled(), "{counts:?}");
+        counts
+    }
+
     /// The numbers in the pictures of each segment; every picture has one.
     fn numbers(&self) -> Vec<Vec<u32>> {
         let read = |picture: &Picture| numbers::read(picture).expect("the number can be read");
@@ -104,13 +112,6 @@ fn recorded(segment: &Segment) -> &Recording {
         Origin::Recorded(recording) => recording,
         other => panic!("{other:?} is not recorded"),
     }
-}
-
-#[track_caller]
-fn reconciles(counts: &FeedCounts) {
-    let left_out: u64 = counts.frames_left_out.values().sum();
-    let sum = counts.frames_used + counts.frames_dropped + counts.frames_kept + left_out;
-    assert_eq!(counts.frames_received, sum, "{counts:?}");
 }
 
 /// The camera of `tests/faults/`; killed when dropped.
@@ -170,11 +171,10 @@ fn a_camera_that_is_killed_comes_back_and_every_frame_is_accounted_for() {
     let server = Server::start("back", &["--port", &port, "--first", "1000000", "--size", "128x96"]).unwrap();
     let before = cam.segments.len();
     cam.until("a segment after the loss", |cam| cam.segments.len() >= before + 3);
-    let counts = cam.counts();
+    drop(server);
+    let counts = cam.stop();
     assert!(counts.reconnects >= 1 && counts.breaks >= 1, "{counts:?}");
     assert_eq!(counts.frames_left_out.values().sum::<u64>(), 0, "{counts:?}");
-    reconciles(&counts);
-    drop(server);
 
     let segments = cam.numbers();
     for numbers in &segments {
@@ -228,7 +228,7 @@ fn a_camera_that_is_not_there_is_waited_for_until_that_is_limited() {
     let settings = format!("url = \"rtsp://127.0.0.1:{port}/cam\"\nstall_secs = 1.0\ngive_up_secs = 1.0");
     let mut cam = follow("rtsp", &settings);
     cam.to_the_end();
-    assert_eq!(cam.running.counts().state, "ended");
+    assert_eq!(cam.stop().state, "ended");
     let last = cam.skips.last().unwrap();
     assert_eq!(last.reason, SkipReason::Vanished);
     assert!(last.message.starts_with("away for 1 s (`give_up_secs`); last seen: "), "{}", last.message);
@@ -310,7 +310,7 @@ fn a_stream_from_a_web_server_gives_its_pictures_and_its_end_is_a_loss() {
         recorded(&cam.segments[0]).pictures().iter().map(|picture| picture.planes.clone()).collect();
     assert_eq!(found.len(), expected.len());
     assert!(found == expected, "the pictures are equal byte for byte");
-    reconciles(&cam.counts());
+    cam.stop();
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn replayed_pictures_equal_the_archives_byte_for_byte() {
         assert_eq!(found.len(), expected.len(), "{name}");
         assert!(found == expected, "{name}: pictures and times are equal");
     }
-    reconciles(&replay.counts());
+    replay.stop();
     // Played again it is the same again, so ids are too.
     let mut again = follow("replay", &settings);
     again.to_the_end();
@@ -347,7 +347,7 @@ fn a_replay_leaves_out_bad_files_and_goes_on() {
     let mut replay = follow("replay", &format!("paths = [{:?}]\nspeed = 0\nframes_min = 1", folder.path()));
     replay.to_the_end();
     assert_eq!(replay.skips.iter().map(|skip| skip.reason).collect::<Vec<_>>(), [SkipReason::NotMedia]);
-    assert_eq!(replay.counts().frames_received, 70);
+    assert_eq!(replay.stop().frames_received, 70);
 }
 
 #[test]
@@ -418,7 +418,7 @@ fn a_stream_over_srt_gives_pictures() {
     child.kill().and_then(|()| child.wait()).unwrap();
     let media = &cam.segments[0].media;
     assert_eq!((media.width, media.height, &*media.codec), (64, 48, "h264"));
-    reconciles(&cam.counts());
+    cam.stop();
 }
 
 #[test]

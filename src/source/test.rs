@@ -161,7 +161,7 @@ mod tests {
             look(&news);
             tell.send(news).unwrap();
         });
-        let running = settings.start("s", tell).unwrap();
+        let mut running = settings.start("s", tell).unwrap();
         let mut came = Vec::new();
         loop {
             match heard.recv_timeout(std::time::Duration::from_secs(60)).unwrap() {
@@ -171,14 +171,8 @@ mod tests {
                 News::Skipped(skip) => panic!("{skip:?}"),
             }
         }
-        // The thread says its last counts before it ends.
-        let counts = loop {
-            let counts = running.counts();
-            if counts.state == "ended" {
-                break counts;
-            }
-            std::thread::yield_now();
-        };
+        let counts = running.stop();
+        assert!(counts.is_reconciled(), "{counts:?}");
         (came, counts)
     }
 

@@ -99,6 +99,15 @@ pub struct FeedCounts {
     pub last_reason: String,
 }
 
+impl FeedCounts {
+    /// Whether every frame received is in exactly one of the other counts; holds once the feed has stopped.
+    #[must_use]
+    pub fn is_reconciled(&self) -> bool {
+        let left_out: u64 = self.frames_left_out.values().sum();
+        self.frames_received == self.frames_used + self.frames_dropped + left_out + self.frames_kept
+    }
+}
+
 /// A source whose media arrive while the run goes on.
 pub trait Feed: Send + Sync {
     /// Starts threads of its own that tell what comes until the result is dropped.
@@ -117,6 +126,11 @@ pub trait Feed: Send + Sync {
 pub trait Running: Send {
     /// What was counted so far.
     fn counts(&self) -> FeedCounts;
+
+    /// Stops its threads and waits for them; what was counted in all, which adds up. It is dropped next.
+    fn stop(&mut self) -> FeedCounts {
+        self.counts()
+    }
 }
 
 /// What changed in a catalogue between two steps.

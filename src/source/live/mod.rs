@@ -79,14 +79,19 @@ impl Running for Live {
     fn counts(&self) -> FeedCounts {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
 
-impl Drop for Live {
-    fn drop(&mut self) {
+    fn stop(&mut self) -> FeedCounts {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
             // A panic was told already.
             let _ = thread.join();
         }
+        self.counts()
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
