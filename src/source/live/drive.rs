@@ -281,7 +281,6 @@ impl<T: Timer> Drive<T> {
     /// The connection is over; what was cut so far is kept. Whether another one is to be made: what was held up or
     /// read before would come again.
     fn lose(&mut self, fault: Fault, is_stall: bool) -> bool {
-        self.close();
         self.patience.lost(self.timer.now(), fault.is_lasting, is_stall);
         let ended = self.cutter.interrupt();
         self.keep(ended);
@@ -289,6 +288,9 @@ impl<T: Timer> Drive<T> {
         if self.told.insert(fault.reason) {
             self.skip_for(fault.reason, fault.message);
         }
+        // Closing may take its time; what has happened is seen before.
+        self.publish();
+        self.close();
         if self.manner.can_wait {
             (self.tell)(News::Ended);
         }
