@@ -286,6 +286,49 @@ fn a_redirect_is_not_followed() {
     assert!(asked_elsewhere.is_empty());
 }
 
+#[test]
+fn a_camera_that_points_elsewhere_is_not_followed() {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = format!("rtsp://{}/secret", elsewhere.local_addr().unwrap());
+    let (tell, asked_elsewhere) = unbounded();
+    let listen = move || {
+        for mut stream in elsewhere.incoming().flatten() {
+            let mut some = [0; 4096];
+            let count = stream.read(&mut some).unwrap_or(0);
+            let _ = tell.send(count);
+        }
+    };
+    threads::spawn("elsewhere", listen).unwrap();
+    let door = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = door.local_addr().unwrap().port();
+    let serve = move |stream: TcpStream| -> std::io::Result<()> {
+        let mut answers = stream.try_clone()?;
+        let (mut method, mut number) = (String::new(), String::new());
+        for line in BufReader::new(stream).lines() {
+            let line = line?;
+            if method.is_empty() {
+                method = line.split(' ').next().unwrap_or_default().to_owned();
+            } else if line.to_ascii_lowercase().starts_with("cseq") {
+                number = line;
+            } else if line.is_empty() {
+                let answer = match std::mem::take(&mut method).as_str() {
+                    "OPTIONS" => "200 OK\r\nPublic: OPTIONS, DESCRIBE".to_owned(),
+                    _ => format!("302 Found\r\nLocation: {place}"),
+                };
+                answers.write_all(format!("RTSP/1.0 {answer}\r\n{number}\r\n\r\n").as_bytes())?;
+            }
+        }
+        Ok(())
+    };
+    threads::spawn("camera", move || door.incoming().flatten().for_each(|stream| drop(serve(stream))))
+        .unwrap();
+    let mut cam = follow("rtsp", &format!("url = \"rtsp://viewer:hunter2@127.0.0.1:{port}/cam\""));
+    cam.until("the refusal", |cam| !cam.skips.is_empty());
+    assert_eq!(cam.skips[0].reason, SkipReason::UnsafeReference, "{:?}", cam.skips);
+    cam.stop();
+    assert!(asked_elsewhere.try_iter().all(|count| count == 0), "nothing was sent there");
+}
+
 fn clip(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }

@@ -43,10 +43,7 @@ pub(super) fn of_server(details: Option<&gst::StructureRef>) -> Option<Failure> 
     let code = |name| details.and_then(|details| details.get::<u32>(name).ok());
     let status = code("http-status-code").or_else(|| code("rtsp-status-code"))?;
     let (reason, message) = match status {
-        300..=399 => (
-            SkipReason::UnsafeReference,
-            "it points to another place, which is not followed; give that address",
-        ),
+        300..=399 => return Some(elsewhere()),
         401 | 403 | 407 => {
             (SkipReason::Unreadable, "user or password is wrong; see `user` and `password_env`")
         }
@@ -65,6 +62,12 @@ pub(super) fn of_stream(failure: Failure) -> Failure {
         return Failure { reason: SkipReason::Vanished, message, at_secs };
     }
     Failure { reason, message: message.replace("; try to repair or convert the file", ""), at_secs }
+}
+
+/// A server points to another place.
+pub(super) fn elsewhere() -> Failure {
+    let message = "the server points to another place, which is not followed; give that address";
+    Failure::new(SkipReason::UnsafeReference, message)
 }
 
 /// A stream that should not end has done so.

@@ -210,6 +210,7 @@ fn rtsp(chain: &Chain, place: &Place, tail: Tail) -> Result<(), Failure> {
         let caps = values.get(2)?.get::<gst::Caps>().ok()?;
         Some((is_video(&caps) && !taken.swap(true, Ordering::AcqRel)).to_value())
     });
+    stay(&source, &chain.status);
     add(chain.pipeline(), &[&source])?;
     let (pipeline, status, tail) = (chain.pipeline().downgrade(), Arc::clone(&chain.status), Arc::new(tail));
     let all = Arc::clone(&status);
@@ -227,6 +228,19 @@ fn rtsp(chain: &Chain, place: &Place, tail: Tail) -> Result<(), Failure> {
         }
     });
     Ok(())
+}
+
+/// Sends nothing, password included, to a place that a server points to: `rtspsrc` would follow.
+fn stay(source: &gst::Element, status: &Arc<Status>) {
+    let (asked, status) = (source.property::<Option<String>>("location"), Arc::clone(status));
+    source.connect("before-send", false, move |values| {
+        let source = values.first()?.get::<gst::Element>().ok()?;
+        let is_same = source.property::<Option<String>>("location") == asked;
+        if !is_same {
+            status.fail(errors::elsewhere());
+        }
+        Some(is_same.to_value())
+    });
 }
 
 fn is_video(caps: &gst::CapsRef) -> bool {
