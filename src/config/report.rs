@@ -9,6 +9,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet}
 use reelflow_api::spec::Problem;
 
 use super::text::{Place, Text};
+use crate::edge::secrets::mask;
 
 /// Exit code of every command that refuses a pipeline file.
 pub const EXIT_REFUSED: u8 = 78;
@@ -21,9 +22,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// Problems in the order of the text, each place and message once.
+    /// Problems in the order of the text, each place and message once. Passwords are masked in all of it.
     #[must_use]
     pub fn new(text: Text, mut problems: Vec<Problem>) -> Self {
+        let text = text.masked();
+        for problem in &mut problems {
+            problem.message = mask(&problem.message);
+            problem.label = mask(&problem.label);
+            problem.help = problem.help.as_deref().map(mask);
+            if let Some(other) = &mut problem.other {
+                other.1 = mask(&other.1);
+            }
+        }
         problems.sort_by(|a, b| (a.span.start, a.code, &a.message).cmp(&(b.span.start, b.code, &b.message)));
         problems.dedup_by(|a, b| a.span == b.span && a.message == b.message);
         Self { text, problems }

@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::graph::Wiring;
 use super::plan::{EvalSettings, Node, Plan, RunSettings};
 use super::stages::{Draft, StageDraft};
+use crate::edge::secrets::mask;
 
 /// The plan of a draft without problems.
 pub fn plan(draft: Draft<'_>, wiring: &Wiring) -> Plan {
@@ -96,7 +97,8 @@ fn json_table(table: &DeTable<'_>) -> Map<String, Value> {
 
 fn json(value: &Spanned<DeValue<'_>>) -> Value {
     match value.get_ref() {
-        DeValue::String(text) => Value::from(text.as_ref()),
+        // What is written here is kept beside the run: passwords are not.
+        DeValue::String(text) => Value::from(mask(text)),
         DeValue::Integer(number) => {
             i64::from_str_radix(number.as_str(), number.radix()).unwrap_or(i64::MAX).into()
         }

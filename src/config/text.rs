@@ -10,6 +10,8 @@ use reelflow_api::spec::Problem;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::edge::secrets::mask_in_place;
+
 /// Largest pipeline file, bytes. A file that a person writes has a few kilobytes.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -71,6 +73,12 @@ impl Text {
             whole.push_str(set);
         }
         Self { file: file.to_owned(), whole, file_len: text.len(), options }
+    }
+
+    /// The same with passwords masked byte by byte, so that every place stays.
+    #[must_use]
+    pub fn masked(self) -> Self {
+        Self { whole: mask_in_place(&self.whole), ..self }
     }
 
     /// The part that came from the file.

@@ -10,6 +10,7 @@ pub mod feed;
 pub mod gst;
 pub mod pattern;
 pub mod plan;
+pub mod playlist;
 pub mod promise;
 pub mod recorded;
 

@@ -7,6 +7,7 @@
 //! | [`files`] | write-to-temporary, sync, rename; checksums; locks |
 //! | [`peers`] | sockets between the processes of a run, loopback only |
 //! | [`process`] | processor time and memory taken, for reports only; the limit on open files |
+//! | [`secrets`] | passwords, and the masks over them |
 //! | [`threads`] | every thread that is not a timely worker |
 //! | [`signal`] | the wish to stop |
 
@@ -15,5 +16,6 @@ pub mod failpoint;
 pub mod files;
 pub mod peers;
 pub mod process;
+pub mod secrets;
 pub mod signal;
 pub mod threads;

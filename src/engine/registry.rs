@@ -3,7 +3,16 @@
 use reelflow_api::spec::{Kind, Spec};
 
 /// Stages that only some builds have, with the feature that brings them.
-const FEATURED: &[(Kind, &str, &str)] = &[(Kind::Source, "files", "gst"), (Kind::Sink, "train", "torch")];
+const FEATURED: &[(Kind, &str, &str)] = &[
+    (Kind::Source, "files", "gst"),
+    (Kind::Source, "rtsp", "gst"),
+    (Kind::Source, "camera", "gst"),
+    (Kind::Source, "http", "gst"),
+    (Kind::Source, "hls", "gst"),
+    (Kind::Source, "srt", "gst"),
+    (Kind::Source, "replay", "gst"),
+    (Kind::Sink, "train", "torch"),
+];
 
 /// All specs in flow order.
 #[must_use]

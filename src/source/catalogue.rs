@@ -258,7 +258,7 @@ struct Piece {
 }
 
 /// Positions of the frames whose time lies in `[start, end)` seconds.
-fn in_span(times: &[u64], span_secs: Option<(f64, f64)>) -> std::ops::Range<usize> {
+pub(super) fn in_span(times: &[u64], span_secs: Option<(f64, f64)>) -> std::ops::Range<usize> {
     let Some((start, end)) = span_secs else { return 0..times.len() };
     let nanos = |secs: f64| (secs * 1e9).round() as u64;
     let first = times.partition_point(|&time| time < nanos(start));

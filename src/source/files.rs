@@ -139,6 +139,18 @@ impl Source for FilesSettings {
     }
 }
 
+/// Everything below `paths`, for sources that play files.
+///
+/// # Errors
+/// If a folder or list itself cannot be read.
+pub(super) fn find(paths: &[String]) -> Result<Listing, StageError> {
+    let mut found = Found::default();
+    for path in paths {
+        found.add(path)?;
+    }
+    Ok(found.listing())
+}
+
 /// What was found so far; a file (or a span of one) that is found twice is used once.
 #[derive(Default)]
 struct Found {

@@ -75,13 +75,15 @@ pub type Tell = Arc<dyn Fn(News) + Send + Sync>;
 pub struct FeedCounts {
     /// `connecting`, `playing`, `stalled`, `waiting` (before the next try), `ended`.
     pub state: &'static str,
-    /// Frames that arrived decoded.
+    /// Frames that arrived, whether they could be decoded or not.
     pub frames_received: u64,
     /// Frames of segments of which at least one clip was made.
     pub frames_used: u64,
     /// Frames of segments that left before a clip was made of them, because the trainer was too slow.
     pub frames_dropped: u64,
-    /// Frames that are in no segment, by reason: `too_short` (between two breaks), `damaged`.
+    /// Frames that are in no segment, by reason: `too_short` (between two breaks), `before_key` (no key frame came
+    /// before them), `damaged` (marked by the decoder, or leaning on a lost frame), `over_max_fps`, `overrun` (nobody
+    /// took them in time).
     pub frames_left_out: BTreeMap<&'static str, u64>,
     /// Frames in memory.
     pub frames_kept: u64,

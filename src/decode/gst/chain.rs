@@ -1,135 +1,23 @@
 //! One file opened: filesrc, type detection, demuxer, and what hangs on its first video track.
 //!
 //! Everything GStreamer says on its own threads is written into a [`Status`] and wakes the one thread that
-//! waits. That wait is the stall watchdog: the only place where a file is waited for.
+//! waits.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use reelflow_api::error::SkipReason;
 use reelflow_api::item::Orientation;
 
 use super::errors;
+use super::status::Status;
 use super::tables::{self, Container};
 use crate::decode::Failure;
 
-/// A file that makes no progress for this long is given up. RELIABILITY facts 4 and 8: some demuxers of
-/// GStreamer 1.22 never end on some files.
-const STALL: Duration = Duration::from_secs(10);
-
 /// Most pixels of a picture, 8192x4320: above it a small file can claim gigabytes.
 const PIXELS_MAX: u64 = 8192 * 4320;
-
-/// What the streaming threads have found.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    /// Name of the demuxer, empty for a bare stream.
-    pub container: &'static str,
-    /// Codec name and size of the video track, once it is known.
-    pub video: Option<(String, u32, u32)>,
-    /// Other tracks, for messages.
-    pub others: Vec<String>,
-    /// How pictures must be turned.
-    pub orientation: Orientation,
-    /// The demuxer's pad of the video track: seeks go there.
-    pub pad: Option<gst::Pad>,
-    /// Why it cannot go on; the first reason stays.
-    pub failure: Option<Failure>,
-    /// The first access unit has passed, so the demuxer can seek.
-    pub ready: bool,
-    /// The video track has ended.
-    pub ended: bool,
-}
-
-/// Shared between the streaming threads and the waiting one.
-pub(super) struct Status {
-    found: Mutex<Found>,
-    building: RwLock<Building>,
-    progress: AtomicU64,
-    wake: Sender<()>,
-    woken: Receiver<()>,
-}
-
-impl Status {
-    fn new() -> Self {
-        // One token is enough: it says "look again", not what happened.
-        let (wake, woken) = bounded(1);
-        Self {
-            found: Mutex::default(),
-            building: RwLock::default(),
-            progress: AtomicU64::new(0),
-            wake,
-            woken,
-        }
-    }
-
-    /// What has been found so far. A panic elsewhere leaves plain data behind, so poison is ignored.
-    pub fn found(&self) -> MutexGuard<'_, Found> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes a failure; the first one stays.
-    pub fn fail(&self, failure: Failure) {
-        self.found().failure.get_or_insert(failure);
-        self.notify();
-    }
-
-    /// Makes the waiting thread look again.
-    pub fn notify(&self) {
-        // A full channel already holds the same message.
-        let _ = self.wake.try_send(());
-    }
-
-    /// Counts a buffer, so that slow is not taken for stalled.
-    pub fn advance(&self) {
-        self.progress.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Waits until `done` gives something or the file fails or stalls.
-    ///
-    /// # Errors
-    /// The file's failure, or `stalled`.
-    pub fn wait<T>(&self, mut done: impl FnMut(&Found) -> Option<T>) -> Result<T, Failure> {
-        let mut progress = self.progress.load(Ordering::Relaxed);
-        loop {
-            {
-                let found = self.found();
-                if let Some(value) = done(&found) {
-                    return Ok(value);
-                }
-                if let Some(failure) = &found.failure {
-                    return Err(errors::in_context(failure, &found));
-                }
-            }
-            if let Err(RecvTimeoutError::Timeout) = self.woken.recv_timeout(STALL) {
-                let now = self.progress.load(Ordering::Relaxed);
-                if now == progress {
-                    let message =
-                        format!("nothing came for {} s; try to repair or convert the file", STALL.as_secs());
-                    let failure = Failure::new(SkipReason::Stalled, message);
-                    self.fail(failure.clone());
-                    return Err(failure);
-                }
-                progress = now;
-            }
-        }
-    }
-}
-
-/// Whether the pipeline may still be put together.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Building {
-    /// Yes; read-locked while it is being done.
-    #[default]
-    Open,
-    /// No: it is being stopped.
-    Over,
-}
 
 /// Hangs elements on the video track: gets the pipeline, the demuxer's pad and the track's caps.
 pub(super) type Tail =
@@ -147,38 +35,64 @@ impl Chain {
     /// # Errors
     /// If an element is not installed or the file cannot be opened.
     pub fn open(path: &Path, status: Arc<Status>, tail: Tail) -> Result<Self, Failure> {
-        let pipeline = gst::Pipeline::new();
+        let chain = Self::empty(status);
         let source = element("filesrc", tables::BASE)?;
         source.set_property("location", path);
-        let detect = element("typefind", tables::BASE)?;
-        add(&pipeline, &[&source, &detect])?;
-        source.link(&detect).map_err(broken)?;
+        chain.detect(&source, tables::container, tail)?;
+        chain.play(|| Failure::new(SkipReason::Unreadable, "the file cannot be opened for reading"))?;
+        Ok(chain)
+    }
+
+    /// A pipeline with nothing in it.
+    pub fn empty(status: Arc<Status>) -> Self {
+        let pipeline = gst::Pipeline::new();
         watch_bus(&pipeline, &status);
-        let chain = Self { pipeline, status };
-        let (pipeline, status) = (chain.pipeline.downgrade(), Arc::clone(&chain.status));
+        Self { pipeline, status }
+    }
+
+    /// The pipeline, to put elements into.
+    pub fn pipeline(&self) -> &gst::Pipeline {
+        &self.pipeline
+    }
+
+    /// Puts `source` in, and behind it what takes its bytes apart when their type is known.
+    ///
+    /// # Errors
+    /// If an element is not installed.
+    pub fn detect(&self, source: &gst::Element, containers: Containers, tail: Tail) -> Result<(), Failure> {
+        let detect = element("typefind", tables::BASE)?;
+        add(&self.pipeline, &[source, &detect])?;
+        source.link(&detect).map_err(broken)?;
+        let (pipeline, status) = (self.pipeline.downgrade(), Arc::clone(&self.status));
         let tail = Arc::new(tail);
         detect.connect("have-type", false, move |values| {
-            // Held until the demuxer runs: it may deliver all that is wanted before this returns.
-            let building = status.building.read().unwrap_or_else(PoisonError::into_inner);
-            if *building == Building::Over {
-                return None;
-            }
             let pipeline = pipeline.upgrade()?;
             let detect = values.first()?.get::<gst::Element>().ok()?;
             let caps = values.get(2)?.get::<gst::Caps>().ok()?;
             let site = Site { pipeline: &pipeline, status: &status, tail: &tail };
-            if let Err(failure) = site.take_apart(&detect, &caps) {
+            // Held until the demuxer runs: it may deliver all that is wanted before this returns.
+            if let Some(Err(failure)) =
+                status.while_open(|| site.take_apart(&detect, &caps, containers(&caps)))
+            {
                 status.fail(failure);
             }
             None
         });
-        if chain.pipeline.set_state(gst::State::Playing).is_err() {
+        Ok(())
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// What came over the bus, or else `otherwise`.
+    pub fn play(&self, otherwise: impl FnOnce() -> Failure) -> Result<(), Failure> {
+        if self.pipeline.set_state(gst::State::Playing).is_err() {
             // The reason, if there is a better one, came over the bus.
-            let failure = Failure::new(SkipReason::Unreadable, "the file cannot be opened for reading");
-            chain.status.fail(failure.clone());
-            return Err(chain.status.found().failure.clone().unwrap_or(failure));
+            self.status.fail(otherwise());
+            let found = self.status.found();
+            return Err(found.failure.clone().expect("a failure was noted just above"));
         }
-        Ok(chain)
+        Ok(())
     }
 
     /// Length in nanoseconds that the container states, if it does.
@@ -195,7 +109,7 @@ impl Drop for Chain {
         let stop = move || {
             // A short file can be read to its end before the thread that put the pipeline together has
             // left its callback. Stopping would wait for that thread, and it for the pipeline's lock.
-            *status.building.write().unwrap_or_else(PoisonError::into_inner) = Building::Over;
+            status.close();
             // Stopping has no way to fail that anyone could act on.
             let _ = pipeline.set_state(gst::State::Null);
             if let Some(bus) = pipeline.bus() {
@@ -212,11 +126,6 @@ impl Drop for Chain {
             stop();
         }
     }
-}
-
-/// A status for a chain to be opened.
-pub(super) fn status() -> Arc<Status> {
-    Arc::new(Status::new())
 }
 
 /// Makes an element by name.
@@ -266,7 +175,9 @@ fn watch_bus(pipeline: &gst::Pipeline, status: &Arc<Status>) {
     bus.set_sync_handler(move |_, message| {
         match message.view() {
             gst::MessageView::Error(error) => {
-                status.fail(errors::translate(&error.error(), error.debug().as_deref()));
+                let failure = errors::of_server(error.details())
+                    .unwrap_or_else(|| errors::translate(&error.error(), error.debug().as_deref()));
+                status.fail(failure);
             }
             gst::MessageView::Element(element)
                 if element.structure().is_some_and(|structure| structure.name() == "redirect") =>
@@ -280,20 +191,28 @@ fn watch_bus(pipeline: &gst::Pipeline, status: &Arc<Status>) {
     });
 }
 
+/// What to do with bytes of a type.
+pub(super) type Containers = fn(&gst::CapsRef) -> Container;
+
 /// Where a file is being taken apart: the streaming threads' view of a [`Chain`].
 #[derive(Clone, Copy)]
-struct Site<'a> {
-    pipeline: &'a gst::Pipeline,
-    status: &'a Arc<Status>,
-    tail: &'a Arc<Tail>,
+pub(super) struct Site<'a> {
+    pub pipeline: &'a gst::Pipeline,
+    pub status: &'a Arc<Status>,
+    pub tail: &'a Arc<Tail>,
 }
 
 impl Site<'_> {
     /// Called when the file's type is known: makes the demuxer, or hangs the tail on a bare stream.
-    fn take_apart(self, detect: &gst::Element, caps: &gst::Caps) -> Result<(), Failure> {
+    fn take_apart(
+        self,
+        detect: &gst::Element,
+        caps: &gst::Caps,
+        container: Container,
+    ) -> Result<(), Failure> {
         let Site { pipeline, status, tail } = self;
         let pad = detect.static_pad("src").expect("typefind has a source pad");
-        let name = match tables::container(caps) {
+        let name = match container {
             Container::Refused(failure) => return Err(failure),
             Container::Bare => return self.hang(&pad, caps, ""),
             Container::Demux(name) => name,
@@ -306,28 +225,16 @@ impl Site<'_> {
         add(pipeline, &[&demux])?;
         let (weak, on_pad, hung) = (pipeline.downgrade(), Arc::clone(status), Arc::clone(tail));
         let take_pad = move |pad: &gst::Pad| {
-            let building = on_pad.building.read().unwrap_or_else(PoisonError::into_inner);
-            if *building == Building::Over {
-                return;
-            }
             let Some(pipeline) = weak.upgrade() else { return };
             let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
             let site = Site { pipeline: &pipeline, status: &on_pad, tail: &hung };
-            if let Err(failure) = site.take_track(pad, &caps, name) {
+            if let Some(Err(failure)) = on_pad.while_open(|| site.take_track(pad, &caps, name)) {
                 on_pad.fail(failure);
             }
         };
         if let Some(pad) = demux.static_pad("src") {
             // ivfparse, y4mdec: one track, and its caps come only with the data.
-            let seen = Mutex::new(false);
-            pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
-                let is_caps = info.event().is_some_and(|event| event.type_() == gst::EventType::Caps);
-                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                if is_caps && !std::mem::replace(&mut *seen, true) {
-                    take_pad(pad);
-                }
-                gst::PadProbeReturn::Ok
-            });
+            on_first_caps(&pad, take_pad);
         } else {
             demux.connect_pad_added(move |_, pad| take_pad(pad));
             let all = Arc::clone(status);
@@ -366,7 +273,7 @@ impl Site<'_> {
     }
 
     /// Hangs the tail on the video track and starts it.
-    fn hang(self, pad: &gst::Pad, caps: &gst::Caps, container: &'static str) -> Result<(), Failure> {
+    pub fn hang(self, pad: &gst::Pad, caps: &gst::Caps, container: &'static str) -> Result<(), Failure> {
         let Site { pipeline, status, tail } = self;
         let (width, height) = size_in(caps).unwrap_or_default();
         check_size(width, height)?;
@@ -399,6 +306,19 @@ impl Site<'_> {
         });
         tail(pipeline, pad, caps, container)
     }
+}
+
+/// Calls `act` once, with the pad, when its caps are known.
+pub(super) fn on_first_caps(pad: &gst::Pad, act: impl Fn(&gst::Pad) + Send + Sync + 'static) {
+    let seen = Mutex::new(false);
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
+        let is_caps = info.event().is_some_and(|event| event.type_() == gst::EventType::Caps);
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_caps && !std::mem::replace(&mut *seen, true) {
+            act(pad);
+        }
+        gst::PadProbeReturn::Ok
+    });
 }
 
 fn demuxer_package(name: &str) -> &'static str {

@@ -3,7 +3,7 @@
 use gstreamer as gst;
 use reelflow_api::error::SkipReason;
 
-use super::chain::Found;
+use super::status::Found;
 use super::tables;
 use crate::decode::Failure;
 
@@ -36,6 +36,43 @@ pub(super) fn translate(error: &gst::glib::Error, debug: Option<&str>) -> Failur
         Some(_) => Failure::new(SkipReason::Unreadable, format!("{text}{}", detail(debug))),
         None => Failure::new(SkipReason::Corrupt, format!("{text}{}", detail(debug))),
     }
+}
+
+/// What a server answered over HTTP or RTSP, where the error tells. Nobody is sent elsewhere by an answer.
+pub(super) fn of_server(details: Option<&gst::StructureRef>) -> Option<Failure> {
+    let code = |name| details.and_then(|details| details.get::<u32>(name).ok());
+    let status = code("http-status-code").or_else(|| code("rtsp-status-code"))?;
+    let (reason, message) = match status {
+        300..=399 => return Some(elsewhere()),
+        401 | 403 | 407 => {
+            (SkipReason::Unreadable, "user or password is wrong; see `user` and `password_env`")
+        }
+        404 | 410 => (SkipReason::Vanished, "there is nothing at this address"),
+        400..=599 => (SkipReason::Unreadable, "the server refuses or fails"),
+        _ => return None,
+    };
+    Some(Failure::new(reason, format!("the server answers {status}: {message}")))
+}
+
+/// The same failure in the words of a stream, which nobody can repair.
+pub(super) fn of_stream(failure: Failure) -> Failure {
+    let Failure { reason, message, at_secs } = failure;
+    if message.starts_with("Internal data stream error") {
+        let message = "the connection cannot be made, or broke".to_owned();
+        return Failure { reason: SkipReason::Vanished, message, at_secs };
+    }
+    Failure { reason, message: message.replace("; try to repair or convert the file", ""), at_secs }
+}
+
+/// A server points to another place.
+pub(super) fn elsewhere() -> Failure {
+    let message = "the server points to another place, which is not followed; give that address";
+    Failure::new(SkipReason::UnsafeReference, message)
+}
+
+/// A stream that should not end has done so.
+pub(super) fn ended() -> Failure {
+    Failure::new(SkipReason::Vanished, "the stream ended: the other side closed it or is gone")
 }
 
 /// The same failure with what else is known: a file whose only tracks are audio fails with a wrong link

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::chain::{self, Status};
+use super::chain;
+use super::status::Status;
 
 /// What a picture is known by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -9,11 +9,12 @@ use reelflow_api::error::SkipReason;
 use reelflow_api::item::{Media, Origin};
 use reelflow_api::track::{Track, Unit};
 
-use super::chain::{self, Chain, add, broken, element};
+use super::chain::{Chain, add, broken, element};
 use super::feeder;
 use super::gate::{Clock, Gate, Mark};
 use super::locate::{Locator, Syntax};
 use super::reader::open_decoding;
+use super::status::Status;
 use super::tables;
 use crate::decode::Failure;
 use crate::decode::promise::{self, Promise};
@@ -178,7 +179,7 @@ fn check_length(pass: &Pass, promised: &Promise) -> Result<(), Failure> {
 
 /// Reads the access units without decoding them. `None` if their times do not tell those of the pictures.
 fn by_access_units(path: &Path, bytes: u64) -> Result<Option<Pass>, Failure> {
-    let status = chain::status();
+    let status = Status::quiet();
     let collected: Arc<Mutex<Collected>> = Arc::default();
     let locator =
         Locator::open(path).map_err(|error| Failure::new(SkipReason::Unreadable, error.to_string()))?;
@@ -222,7 +223,7 @@ fn collect(
     caps: &gst::CapsRef,
     clock: Clock,
     (collected, locator): (&Arc<Mutex<Collected>>, &Arc<Mutex<Locator>>),
-    status: &Arc<chain::Status>,
+    status: &Arc<Status>,
 ) {
     let is_vp8 = caps.structure(0).is_some_and(|structure| structure.name() == "video/x-vp8");
     let syntax = Syntax::of(caps);

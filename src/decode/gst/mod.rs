@@ -3,7 +3,7 @@
 //! Elements are made by name from closed lists (`tables`), their properties set one by one; no text is ever
 //! parsed into a pipeline. A file's way: `chain` opens it, `index` learns its times and where its access units
 //! lie (`locate`). Then `files` has `feeder` decode just those that are needed, or `reader` go through the
-//! demuxer and `gate`. `picture` shows frames where they lie, `errors` says what went wrong.
+//! demuxer and `gate`. `live` opens cameras and other streams that do not end. `picture` shows frames where they lie, `errors` says what went wrong.
 
 mod chain;
 mod doctor;
@@ -12,10 +12,13 @@ mod errors;
 mod feeder;
 mod files;
 mod gate;
+mod hls;
 mod index;
+pub mod live;
 mod locate;
 mod picture;
 mod reader;
+mod status;
 mod tables;
 
 use std::sync::OnceLock;

@@ -12,8 +12,9 @@ use gstreamer_app::{AppSink, AppSinkCallbacks};
 use reelflow_api::error::SkipReason;
 use reelflow_api::item::{Frame, Media};
 
-use super::chain::{self, Chain, add, broken, element};
+use super::chain::{Chain, add, broken, element};
 use super::gate::{Clock, Gate, Mark, Wanted};
+use super::status::Status;
 use super::{picture, tables};
 use crate::decode::plan::{Run, runs, worth_skipping};
 use crate::decode::{Failure, Take};
@@ -197,7 +198,7 @@ fn marks(media: &Media, wanted: &[u32]) -> Wanted {
 
 /// Opens `path` down to an appsink with decoded pictures; `gate` stands right behind the decoder.
 pub(super) fn open_decoding(path: &Path, gate: &Gate) -> Result<(Chain, AppSink), Failure> {
-    let status = chain::status();
+    let status = Status::quiet();
     let sink = AppSink::builder().sync(false).async_(false).max_buffers(WAITING).build();
     let (on_sample, on_end) = (Arc::clone(&status), Arc::clone(&status));
     sink.set_callbacks(
