@@ -6,6 +6,7 @@ use std::sync::Arc;
 use reelflow_api::error::StageError;
 
 use super::{Bad, Entry, Places, refused, said, text};
+use crate::edge::files;
 
 /// Which published list a file name stands for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -37,7 +38,7 @@ pub fn of_name(name: &str) -> Option<Kind> {
 
 /// Classes of UCF101's `classInd.txt`, `1 ApplyEyeMakeup` a line, as number and name.
 pub fn classes(index: &Path) -> Result<Vec<(u32, String)>, StageError> {
-    let text = text(index)?;
+    let text = text(index, files::read(index)?)?;
     let class = |(line, content): (u64, &str)| {
         let parsed = content.split_once(' ').and_then(|(number, name)| Some((number.parse().ok()?, name)));
         let (number, name) =
