@@ -17,6 +17,8 @@ pub struct Scans {
     pub catalogues: HashMap<String, Catalogue>,
     /// Every input that was left out, with its reason.
     pub skipped: Vec<Skip>,
+    /// What is missing of inputs that are used all the same.
+    pub partial: Vec<Skip>,
     /// Inputs listed or skipped.
     pub inputs_seen: u64,
     /// Inputs with at least one segment.
@@ -39,12 +41,13 @@ pub fn scan(parts: &Parts) -> Result<Scans, StageError> {
                 .iter()
                 .filter_map(|input| Some((input.as_str(), parts.sources.get(input)?.as_ref())))
                 .collect();
-            let Scanned { catalogue, skipped, inputs_seen, inputs_ok, .. } =
+            let Scanned { catalogue, skipped, partial, inputs_seen, inputs_ok, .. } =
                 catalogue::build(&sources, wanted.1)?;
             found.inputs_seen += inputs_seen;
             found.inputs_ok += inputs_ok;
             found.segments += catalogue.segments.len() as u64;
             found.skipped.extend(skipped);
+            found.partial.extend(partial);
             scans.insert(wanted.clone(), catalogue);
         }
         found.catalogues.insert(id.clone(), scans[&wanted].clone());

@@ -13,6 +13,9 @@ use reelflow_api::error::{Skip, SkipReason, StageError};
 
 use crate::edge::files::storage;
 
+/// Warnings of a run on standard error; with more bad inputs than that, the list and the summary tell the rest.
+const WARNINGS_MAX: usize = 20;
+
 /// An open `quarantine.jsonl`. A run that goes on adds to what is there.
 pub struct Quarantine {
     file: File,
@@ -60,8 +63,8 @@ impl Quarantine {
     }
 
     /// Notes one skip: a line in the list the first time this file is skipped for this reason at this
-    /// stage, and a warning on standard error the first time in this run that the file is skipped at all.
-    /// Returns whether this was that first time.
+    /// stage, and a warning on standard error the first time in this run that the file is skipped at all, for the
+    /// first 20 of them. Returns whether this was that first time.
     ///
     /// # Errors
     /// Storage, if the list cannot be written.
@@ -70,8 +73,16 @@ impl Quarantine {
         if is_first {
             // A progress line may stand there; a warning must not begin behind it.
             let clear = if std::io::stderr().is_terminal() { "\r\x1b[2K" } else { "" };
+            let line = match self.warned.len() {
+                count if count <= WARNINGS_MAX => Some(warning(skip)),
+                count if count == WARNINGS_MAX + 1 => {
+                    let path = escaped(&self.path.to_string_lossy());
+                    Some(format!("warning: more inputs cannot be used; all are listed in {path}"))
+                }
+                _ => None,
+            };
             // A closed standard error must not end a run.
-            let _ = writeln!(self.warnings, "{clear}{}", warning(skip));
+            let _ = line.map(|line| writeln!(self.warnings, "{clear}{line}"));
         }
         if self.remember(skip) {
             let line = line(skip);
@@ -187,6 +198,15 @@ mod tests {
         std::fs::write(folder.path().join("quarantine.jsonl"), format!("{list}{{\"file\":\"b")).unwrap();
         let (_, again) = add(folder.path(), &[bad]);
         assert_eq!(again, list);
+    }
+
+    #[test]
+    fn a_thousand_bad_inputs_are_no_thousand_warnings() {
+        let folder = tempfile::tempdir().unwrap();
+        let bad: Vec<Skip> = (0..1000).map(|i| skip(&format!("{i}.mp4"), "scan", SkipReason::Empty)).collect();
+        let (said, list) = add(folder.path(), &bad);
+        assert_eq!((said.lines().count(), list.lines().count()), (WARNINGS_MAX + 1, 1000));
+        assert!(said.lines().last().unwrap().ends_with("quarantine.jsonl"), "{said}");
     }
 
     #[test]

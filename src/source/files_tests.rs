@@ -4,7 +4,18 @@ use super::*;
 
 fn settings(dir: &Path, paths: &[&str], labels: Labels) -> FilesSettings {
     let paths = paths.iter().map(|path| dir.join(path).to_string_lossy().into_owned()).collect();
-    FilesSettings { paths, root: None, split: None, labels, segment_secs: None, on_error: OnError::default() }
+    FilesSettings {
+        paths,
+        root: None,
+        split: None,
+        labels,
+        segment_secs: None,
+        on_error: OnError::default(),
+        pixels_max: pixels_max(),
+        file_mib_max: file_mib_max(),
+        probe_secs_max: probe_secs_max(),
+        unpacked_mib: unpacked_mib(),
+    }
 }
 
 /// A folder with the given files, one byte each unless the name ends in `.empty.mp4`.
@@ -20,9 +31,8 @@ fn folder(names: &[&str]) -> tempfile::TempDir {
 
 /// Names of the candidates below `dir`.
 fn names(dir: &Path, listing: &Listing) -> Vec<String> {
-    let name = |candidate: &Candidate| match &candidate.origin {
-        Origin::File(path) => path.strip_prefix(dir).unwrap().to_string_lossy().into_owned(),
-        Origin::Pattern { .. } | Origin::Recorded(_) => unreachable!("files are files"),
+    let name = |candidate: &Candidate| {
+        candidate.origin.path().unwrap().strip_prefix(dir).unwrap().to_string_lossy().into_owned()
     };
     listing.candidates.iter().map(name).collect()
 }

@@ -9,6 +9,8 @@ pub mod files;
 #[cfg(feature = "gst")]
 pub mod list;
 pub mod pattern;
+#[cfg(feature = "gst")]
+mod shards;
 
 use reelflow_api::spec::Spec;
 

@@ -1,3 +1,4 @@
-//! Clips with known content, for our tests, for plugin authors and for the demo.
+//! Clips with known content, and archives, for our tests, for plugin authors and for the demo.
 
+pub mod archives;
 pub mod synth;

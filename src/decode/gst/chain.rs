@@ -1,29 +1,28 @@
-//! One file opened: filesrc, type detection, demuxer, and what hangs on its first video track.
+//! One file opened: its bytes, type detection, demuxer, and what hangs on its first video track.
 //!
 //! Everything GStreamer says on its own threads is written into a [`Status`] and wakes the one thread that
 //! waits. That wait is the stall watchdog: the only place where a file is waited for.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use reelflow_api::error::SkipReason;
 use reelflow_api::item::Orientation;
+use reelflow_api::stage::Limits;
 
-use super::errors;
 use super::tables::{self, Container};
+use super::{errors, source};
 use crate::decode::Failure;
+use crate::decode::bytes::Bytes;
+use crate::edge::clock;
 
 /// A file that makes no progress for this long is given up. RELIABILITY facts 4 and 8: some demuxers of
 /// GStreamer 1.22 never end on some files.
 const STALL: Duration = Duration::from_secs(10);
-
-/// Most pixels of a picture, 8192x4320: above it a small file can claim gigabytes.
-const PIXELS_MAX: u64 = 8192 * 4320;
 
 /// What the streaming threads have found.
 #[derive(Debug, Default)]
@@ -51,18 +50,22 @@ pub(super) struct Status {
     found: Mutex<Found>,
     building: RwLock<Building>,
     progress: AtomicU64,
+    limits: Limits,
+    since: Instant,
     wake: Sender<()>,
     woken: Receiver<()>,
 }
 
 impl Status {
-    fn new() -> Self {
+    fn new(limits: Limits) -> Self {
         // One token is enough: it says "look again", not what happened.
         let (wake, woken) = bounded(1);
         Self {
             found: Mutex::default(),
             building: RwLock::default(),
             progress: AtomicU64::new(0),
+            limits,
+            since: clock::now(),
             wake,
             woken,
         }
@@ -90,10 +93,18 @@ impl Status {
         self.progress.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits until `done` gives something or the file fails or stalls.
+    /// Refuses pictures above the limit before a decoder allocates them.
     ///
     /// # Errors
-    /// The file's failure, or `stalled`.
+    /// `limit`
+    pub fn check_size(&self, width: u32, height: u32) -> Result<(), Failure> {
+        check_size((width, height), self.limits.pixels)
+    }
+
+    /// Waits until `done` gives something or the file fails, stalls or takes too long.
+    ///
+    /// # Errors
+    /// The file's failure, `stalled` or `limit`.
     pub fn wait<T>(&self, mut done: impl FnMut(&Found) -> Option<T>) -> Result<T, Failure> {
         let mut progress = self.progress.load(Ordering::Relaxed);
         loop {
@@ -117,6 +128,12 @@ impl Status {
                 }
                 progress = now;
             }
+            if self.since.elapsed().as_secs_f64() > self.limits.probe_secs {
+                let message = format!("looking at it takes longer than {} s; split it", self.limits.probe_secs);
+                let failure = Failure::new(SkipReason::Limit, message);
+                self.fail(failure.clone());
+                return Err(failure);
+            }
         }
     }
 }
@@ -138,23 +155,24 @@ pub(super) type Tail =
 /// A running pipeline; stopped when dropped.
 pub(super) struct Chain {
     pipeline: gst::Pipeline,
+    bytes: gst::Pad,
     pub status: Arc<Status>,
 }
 
 impl Chain {
-    /// Opens `path` and starts it. `status` is handed to `tail` by the caller.
+    /// Opens `bytes` and starts it. `status` is handed to `tail` by the caller.
     ///
     /// # Errors
-    /// If an element is not installed or the file cannot be opened.
-    pub fn open(path: &Path, status: Arc<Status>, tail: Tail) -> Result<Self, Failure> {
+    /// If an element is not installed or the bytes cannot be read.
+    pub fn open(bytes: &Arc<Bytes>, status: Arc<Status>, tail: Tail) -> Result<Self, Failure> {
         let pipeline = gst::Pipeline::new();
-        let source = element("filesrc", tables::BASE)?;
-        source.set_property("location", path);
         let detect = element("typefind", tables::BASE)?;
-        add(&pipeline, &[&source, &detect])?;
-        source.link(&detect).map_err(broken)?;
+        add(&pipeline, &[&detect])?;
+        let pad = source::pad(Arc::clone(bytes), &status);
+        let input = detect.static_pad("sink").expect("typefind has a sink pad");
+        pad.link(&input).map_err(|error| broken(format!("{error:?}")))?;
         watch_bus(&pipeline, &status);
-        let chain = Self { pipeline, status };
+        let chain = Self { pipeline, bytes: pad, status };
         let (pipeline, status) = (chain.pipeline.downgrade(), Arc::clone(&chain.status));
         let tail = Arc::new(tail);
         detect.connect("have-type", false, move |values| {
@@ -191,7 +209,7 @@ impl Drop for Chain {
     fn drop(&mut self) {
         // The pad's probes hold the status: without this they would keep each other for ever.
         self.status.found().pad = None;
-        let (pipeline, status) = (self.pipeline.clone(), Arc::clone(&self.status));
+        let (pipeline, status, bytes) = (self.pipeline.clone(), Arc::clone(&self.status), self.bytes.clone());
         let stop = move || {
             // A short file can be read to its end before the thread that put the pipeline together has
             // left its callback. Stopping would wait for that thread, and it for the pipeline's lock.
@@ -201,6 +219,8 @@ impl Drop for Chain {
             if let Some(bus) = pipeline.bus() {
                 bus.unset_sync_handler();
             }
+            // Until now somebody may have pulled.
+            drop(bytes);
         };
         let stalled =
             self.status.found().failure.as_ref().is_some_and(|failure| failure.reason == SkipReason::Stalled);
@@ -215,8 +235,8 @@ impl Drop for Chain {
 }
 
 /// A status for a chain to be opened.
-pub(super) fn status() -> Arc<Status> {
-    Arc::new(Status::new())
+pub(super) fn status(limits: &Limits) -> Arc<Status> {
+    Arc::new(Status::new(*limits))
 }
 
 /// Makes an element by name.
@@ -242,11 +262,11 @@ pub(super) fn broken(error: impl std::fmt::Display) -> Failure {
 ///
 /// # Errors
 /// `limit`
-pub(super) fn check_size(width: u32, height: u32) -> Result<(), Failure> {
-    if u64::from(width) * u64::from(height) > PIXELS_MAX {
+pub(super) fn check_size((width, height): (u32, u32), most: u64) -> Result<(), Failure> {
+    if u64::from(width) * u64::from(height) > most {
         return Err(Failure::new(
             SkipReason::Limit,
-            format!("pictures of {width}x{height} exceed 8192x4320 pixels; scale the file down"),
+            format!("pictures of {width}x{height} have more than {most} pixels; scale the file down"),
         ));
     }
     Ok(())
@@ -369,7 +389,7 @@ impl Site<'_> {
     fn hang(self, pad: &gst::Pad, caps: &gst::Caps, container: &'static str) -> Result<(), Failure> {
         let Site { pipeline, status, tail } = self;
         let (width, height) = size_in(caps).unwrap_or_default();
-        check_size(width, height)?;
+        status.check_size(width, height)?;
         {
             let mut found = status.found();
             found.video = Some((tables::codec(caps), width, height));
@@ -403,7 +423,7 @@ impl Site<'_> {
 
 fn demuxer_package(name: &str) -> &'static str {
     match name {
-        "tsdemux" | "mpegpsdemux" | "ivfparse" | "y4mdec" => tables::BAD,
+        "tsdemux" | "mpegpsdemux" | "mxfdemux" | "ivfparse" | "y4mdec" => tables::BAD,
         "oggdemux" => tables::BASE,
         "asfdemux" => tables::UGLY,
         _ => tables::GOOD,
@@ -447,7 +467,8 @@ mod tests {
 
     #[test]
     fn pictures_beyond_the_limit_are_refused() {
-        assert!(check_size(8192, 4320).is_ok());
-        assert_eq!(check_size(8192, 4321).unwrap_err().reason, SkipReason::Limit);
+        let most = Limits::default().pixels;
+        assert!(check_size((8192, 4320), most).is_ok());
+        assert_eq!(check_size((8192, 4321), most).unwrap_err().reason, SkipReason::Limit);
     }
 }

@@ -16,6 +16,8 @@ mod index;
 mod locate;
 mod picture;
 mod reader;
+mod source;
+mod timing;
 mod tables;
 
 use std::sync::OnceLock;
