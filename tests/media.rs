@@ -184,7 +184,9 @@ fn bad_inputs_end_with_the_right_reason() {
 #[test]
 fn of_a_file_that_is_cut_off_the_rest_is_used_and_the_loss_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, share) in [("bframes.mp4", 60), ("variable.mkv", 50), ("odd_size.webm", 60), ("packed.avi", 60)] {
+    for (name, share) in
+        [("bframes.mp4", 60), ("variable.mkv", 50), ("odd_size.webm", 60), ("packed.avi", 60)]
+    {
         let bytes = std::fs::read(clip(name)).unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, &bytes[..bytes.len() * share / 100]).unwrap();

@@ -94,6 +94,9 @@ fn an_archive_that_reaches_out_of_itself_refuses_the_run() {
     let output = run(place.path(), 3);
     let (_, err) = said(&output);
     assert_eq!(output.status.code(), Some(78), "{err}");
-    assert!(err.contains("error: sources.clips: clips.tar is refused") && err.contains("`../escaped.mp4`"), "{err}");
+    assert!(
+        err.contains("error: sources.clips: clips.tar is refused") && err.contains("`../escaped.mp4`"),
+        "{err}"
+    );
     assert!(!place.path().join("escaped.mp4").exists());
 }

@@ -77,7 +77,9 @@ impl From<io::Error> for Trouble {
 #[must_use]
 pub fn is_named(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    [".tar", ".tar.gz", ".tgz", ".tar.zst", ".zip"].iter().any(|end| name.len() > end.len() && name.ends_with(end))
+    [".tar", ".tar.gz", ".tgz", ".tar.zst", ".zip"]
+        .iter()
+        .any(|end| name.len() > end.len() && name.ends_with(end))
 }
 
 /// Lists the archive at `path`, a regular file; what it is, is told by its first bytes. `wish` is asked for every
@@ -88,7 +90,8 @@ pub fn is_named(path: &Path) -> bool {
 pub fn list(path: &Path, wish: &dyn Fn(&Path) -> Wish) -> Result<Listed, Trouble> {
     let file = File::open(path)?;
     let bytes = file.metadata()?.len();
-    let mut shelf = Shelf { path, bytes, wish, listed: Listed::default(), copies: HashMap::new(), members: 0, total: 0 };
+    let mut shelf =
+        Shelf { path, bytes, wish, listed: Listed::default(), copies: HashMap::new(), members: 0, total: 0 };
     match packed::kind(&file)? {
         packed::Kind::Zip => zip::list(&file, &mut shelf)?,
         packed::Kind::Plain => tar::list(&mut packed::Plain::new(&file, bytes), &mut shelf)?,
@@ -131,7 +134,9 @@ impl Shelf<'_> {
         let name = clean(name)?;
         if size > MEMBER_MAX {
             let name = shown(&name);
-            return Err(Trouble::Hostile(format!("`{name}` claims {size} bytes, a member may have 2 GiB; keep it as a file")));
+            return Err(Trouble::Hostile(format!(
+                "`{name}` claims {size} bytes, a member may have 2 GiB; keep it as a file"
+            )));
         }
         self.total += size;
         if self.total > TOTAL_MAX {
@@ -177,11 +182,17 @@ impl Shelf<'_> {
                 Component::ParentDir if depth > 0 => depth -= 1,
                 Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
                     let (name, target) = (shown(name), shown(&target));
-                    return Err(Trouble::Hostile(format!("`{name}` is a {what} that leaves it, to `{target}`")));
+                    return Err(Trouble::Hostile(format!(
+                        "`{name}` is a {what} that leaves it, to `{target}`"
+                    )));
                 }
             }
         }
-        self.leave_out(name, SkipReason::NotRegular, &format!("a {what}, which is not followed; pack the file itself"));
+        self.leave_out(
+            name,
+            SkipReason::NotRegular,
+            &format!("a {what}, which is not followed; pack the file itself"),
+        );
         Ok(())
     }
 }

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::StreamingDecoder;
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 
 use super::{RATIO_FROM, RATIO_MAX, Trouble};
 
@@ -230,7 +229,6 @@ impl Read for Frames {
 
 /// The next frame of `source`, which is not at its end.
 fn frame(mut source: Source) -> io::Result<Frames> {
-    let odd = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let head: [u8; 8] = match source.fill_buf()? {
         [a, b, c, d, e, f, g, h, ..] => [*a, *b, *c, *d, *e, *f, *g, *h],
         _ => [0; 8],
@@ -242,11 +240,7 @@ fn frame(mut source: Source) -> io::Result<Frames> {
         io::copy(&mut (&mut source).take(length), &mut io::sink())?;
         return Ok(Frames::Between(source));
     }
-    match StreamingDecoder::new(source) {
-        Ok(frame) => Ok(Frames::Inside(Box::new(frame))),
-        Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::BadMagicNumber(_))) => {
-            Err(odd("what follows a frame is none".to_owned()))
-        }
-        Err(error) => Err(odd(error.to_string())),
-    }
+    let frame = StreamingDecoder::new(source);
+    let frame = frame.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+    Ok(Frames::Inside(Box::new(frame)))
 }

@@ -54,7 +54,10 @@ pub fn list(tape: &mut dyn Tape, shelf: &mut Shelf<'_>) -> Result<(), Trouble> {
             if is_first {
                 return Err(Trouble::NotArchive(message.to_owned()));
             }
-            return Ok(end_early(shelf, &format!("the header at byte {} is damaged", tape.position() - BLOCK as u64)));
+            return Ok(end_early(
+                shelf,
+                &format!("the header at byte {} is damaged", tape.position() - BLOCK as u64),
+            ));
         };
         let padded = header.size.div_ceil(BLOCK as u64) * BLOCK as u64;
         let went_on = match header.kind {
@@ -64,7 +67,9 @@ pub fn list(tape: &mut dyn Tape, shelf: &mut Shelf<'_>) -> Result<(), Trouble> {
                 let mut global = Extension::default();
                 let read = read_extension(tape, &header, padded, &mut global);
                 if global.size.is_some() || global.name.is_some() || global.target.is_some() {
-                    return Err(Trouble::Hostile("one pax header names or measures all its members".to_owned()));
+                    return Err(Trouble::Hostile(
+                        "one pax header names or measures all its members".to_owned(),
+                    ));
                 }
                 read
             }
@@ -110,7 +115,9 @@ fn member(
     if extension.size.is_some_and(|size| size != header.size) {
         let (one, two) = (header.size, extension.size.unwrap_or(0));
         let name = String::from_utf8_lossy(&raw).escape_debug().to_string();
-        return Err(Trouble::Hostile(format!("`{name}` has two sizes, {one} and {two} bytes; pack it again")));
+        return Err(Trouble::Hostile(format!(
+            "`{name}` has two sizes, {one} and {two} bytes; pack it again"
+        )));
     }
     let Some(name) = shelf.admit(&raw, header.size)? else { return tape.skip(padded) };
     let target = extension.target.unwrap_or(header.target);
@@ -121,13 +128,19 @@ fn member(
         }
         b'3' | b'4' | b'6' => {
             let name = super::shown(&name);
-            return Err(Trouble::Hostile(format!("`{name}` is a device or a pipe; no honest set of media has one")));
+            return Err(Trouble::Hostile(format!(
+                "`{name}` is a device or a pipe; no honest set of media has one"
+            )));
         }
         b'5' => return tape.skip(padded),
         // Regular: '0', old tars have 0, '7' is contiguous.
         b'0' | 0 | b'7' if !extension.is_sparse => {}
         _ => {
-            shelf.leave_out(&name, SkipReason::NotRegular, "is stored in a special form (sparse); pack it as it is");
+            shelf.leave_out(
+                &name,
+                SkipReason::NotRegular,
+                "is stored in a special form (sparse); pack it as it is",
+            );
             return tape.skip(padded);
         }
     }
@@ -151,7 +164,8 @@ fn member(
                 None => (tape.skip(header.size)?, None),
             };
             if !is_whole {
-                let message = format!("cut off: its {} bytes are not all there; copy the archive again", header.size);
+                let message =
+                    format!("cut off: its {} bytes are not all there; copy the archive again", header.size);
                 shelf.leave_out(&name, SkipReason::Corrupt, &message);
                 return Ok(false);
             }
@@ -170,7 +184,11 @@ fn member(
 
 /// The fields of a header block (POSIX 1003.1, pax, "ustar Interchange Format"); `None` if its checksum is wrong.
 fn parse(block: &[u8; BLOCK]) -> Option<Header> {
-    let sum: u64 = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u64::from(*byte) }).sum();
+    let sum: u64 = block
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u64::from(*byte) })
+        .sum();
     if number(&block[148..156])? != sum {
         return None;
     }
@@ -193,11 +211,16 @@ fn parse(block: &[u8; BLOCK]) -> Option<Header> {
 fn number(field: &[u8]) -> Option<u64> {
     if field[0] & 0x80 != 0 {
         let first = u64::from(field[0] & 0x7F);
-        return field[1..].iter().try_fold(first, |sum, &byte| {
-            (sum < 1 << 55).then_some(sum << 8 | u64::from(byte))
-        });
+        return field[1..]
+            .iter()
+            .try_fold(first, |sum, &byte| (sum < 1 << 55).then_some(sum << 8 | u64::from(byte)));
     }
-    let digits: Vec<u8> = field.iter().copied().skip_while(|byte| *byte == b' ').take_while(|byte| !matches!(byte, 0 | b' ')).collect();
+    let digits: Vec<u8> = field
+        .iter()
+        .copied()
+        .skip_while(|byte| *byte == b' ')
+        .take_while(|byte| !matches!(byte, 0 | b' '))
+        .collect();
     digits.iter().try_fold(0u64, |sum, &digit| {
         ((b'0'..=b'7').contains(&digit) && sum < 1 << 60).then_some(sum << 3 | u64::from(digit & 7))
     })
@@ -211,7 +234,10 @@ fn read_extension(
     extension: &mut Extension,
 ) -> Result<bool, Trouble> {
     if header.size > EXTENSION_MAX {
-        return Err(Trouble::Hostile(format!("a header of {} bytes stands in front of a member", header.size)));
+        return Err(Trouble::Hostile(format!(
+            "a header of {} bytes stands in front of a member",
+            header.size
+        )));
     }
     let mut bytes = vec![0; header.size as usize];
     if tape.read(&mut bytes)? < bytes.len() || !tape.skip(padded - header.size)? {
@@ -232,8 +258,10 @@ fn records(mut bytes: &[u8], extension: &mut Extension) -> Result<(), Trouble> {
     while bytes.iter().any(|byte| *byte != 0) {
         let blank = bytes.iter().position(|byte| *byte == b' ').ok_or_else(odd)?;
         let decimal = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<u64>().ok();
-        let length = decimal(&bytes[..blank]).and_then(|length| usize::try_from(length).ok()).ok_or_else(odd)?;
-        let record = bytes.get(blank + 1..length).and_then(|record| record.strip_suffix(b"\n")).ok_or_else(odd)?;
+        let length =
+            decimal(&bytes[..blank]).and_then(|length| usize::try_from(length).ok()).ok_or_else(odd)?;
+        let record =
+            bytes.get(blank + 1..length).and_then(|record| record.strip_suffix(b"\n")).ok_or_else(odd)?;
         let equals = record.iter().position(|byte| *byte == b'=').ok_or_else(odd)?;
         let (key, value) = (&record[..equals], &record[equals + 1..]);
         match key {

@@ -62,14 +62,16 @@ fn every_form_gives_the_same_members() {
         member("cut short", b'0', "", &two),
         member("run/a.mp4", b'0', "", &two),
     ]);
-    let two_frames = [zstandard(&plain[..1000]), b"\x50\x2a\x4d\x18\x03\0\0\0abc".to_vec(), zstandard(&plain[1000..])];
+    let two_frames =
+        [zstandard(&plain[..1000]), b"\x50\x2a\x4d\x18\x03\0\0\0abc".to_vec(), zstandard(&plain[1000..])];
     let zipped = zip(&[
         Zipped { name: "run/a.mp4", body: &one, ..ZIPPED },
         Zipped { name: "run/a.cls", body: b"3\n", ..ZIPPED },
         Zipped { name: &long, body: &two, deflate: false, ..ZIPPED },
         Zipped { name: "run/a.mp4", body: &two, ..ZIPPED },
     ]);
-    let forms = [("tar", plain.clone()), ("gz", gzipped(&plain)), ("zst", two_frames.concat()), ("zip", zipped)];
+    let forms =
+        [("tar", plain.clone()), ("gz", gzipped(&plain)), ("zst", two_frames.concat()), ("zip", zipped)];
     for (form, bytes) in forms {
         let archive = on_disk(&bytes);
         let listed = list(&archive.path, &of_name).unwrap();
@@ -102,8 +104,14 @@ fn names_and_links_that_leave_an_archive_refuse_it() {
         (sized("a.mp4", b'0', "", 3 << 30, b""), "2 GiB"),
         (sized("long", b'L', "", 2 << 20, b""), "a header of 2097152 bytes"),
         ([member("p", b'x', "", b"15 size=000512\n"), member("a.mp4", b'0', "", b"x")].concat(), "two sizes"),
-        ([member("p", b'x', "", b"18 path=../b.mp4\n\n"), member("a.mp4", b'0', "", b"x")].concat(), "by `..`"),
-        ([member("p", b'x', "", b"99 path=a\n"), member("a.mp4", b'0', "", b"x")].concat(), "does not add up"),
+        (
+            [member("p", b'x', "", b"18 path=../b.mp4\n\n"), member("a.mp4", b'0', "", b"x")].concat(),
+            "by `..`",
+        ),
+        (
+            [member("p", b'x', "", b"99 path=a\n"), member("a.mp4", b'0', "", b"x")].concat(),
+            "does not add up",
+        ),
         (member("g", b'g', "", b"15 size=000512\n"), "pax header names or measures"),
     ] {
         let plain = tar(&[good.clone(), bytes]);
@@ -137,7 +145,8 @@ fn bombs_are_refused() {
     let (reason, message) = content(&listed.media[0], &store).unwrap_err();
     assert_eq!(reason, SkipReason::Corrupt, "{message}");
     // Two members in one place.
-    let mut twice = zip(&[Zipped { body: b"hello", ..ZIPPED }, Zipped { name: "b.mp4", body: b"hello", ..ZIPPED }]);
+    let mut twice =
+        zip(&[Zipped { body: b"hello", ..ZIPPED }, Zipped { name: "b.mp4", body: b"hello", ..ZIPPED }]);
     let second = twice.windows(4).rposition(|word| word == b"PK\x01\x02").unwrap();
     twice[second + 42..second + 46].fill(0);
     refused(&twice, "lie over each other");
@@ -168,7 +177,10 @@ fn what_is_cut_off_is_told_and_the_rest_is_listed() {
 
 #[test]
 fn a_wrong_checksum_is_damage_of_that_member_alone() {
-    let mut bytes = zip(&[Zipped { body: &[5; 900], deflate: false, ..ZIPPED }, Zipped { name: "b.mp4", body: b"well", ..ZIPPED }]);
+    let mut bytes = zip(&[
+        Zipped { body: &[5; 900], deflate: false, ..ZIPPED },
+        Zipped { name: "b.mp4", body: b"well", ..ZIPPED },
+    ]);
     let name = bytes.windows(5).position(|word| word == b"b.mp4").unwrap();
     bytes[name + 5] ^= 1;
     let archive = on_disk(&bytes);
@@ -198,7 +210,11 @@ fn archives_are_told_by_their_names() {
 /// Random damage never panics and never takes memory that was not allowed.
 #[test]
 fn damaged_archives_end_in_words() {
-    let plain = tar(&[member("a.mp4", b'0', "", &[1; 700]), member("p", b'x', "", b"16 path=b/c.mp4\n"), member("b.mp4", b'0', "", &[2; 70])]);
+    let plain = tar(&[
+        member("a.mp4", b'0', "", &[1; 700]),
+        member("p", b'x', "", b"16 path=b/c.mp4\n"),
+        member("b.mp4", b'0', "", &[2; 70]),
+    ]);
     let zipped = zip(&[Zipped { body: &[3; 500], ..ZIPPED }, Zipped { name: "b.cls", body: b"9", ..ZIPPED }]);
     let mut rng = reelflow_api::rng::Key::new(5).rng();
     for round in 0..600 {

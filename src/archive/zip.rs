@@ -38,7 +38,10 @@ pub fn list(file: &File, shelf: &mut Shelf<'_>) -> Result<(), Trouble> {
     let mut places: Vec<(u64, u64)> = Vec::new();
     for _ in 0..directory.entries {
         let Some(entry) = directory.next()? else {
-            let message = format!("its directory ends after {} of {} members; copy it again", shelf.members, directory.entries);
+            let message = format!(
+                "its directory ends after {} of {} members; copy it again",
+                shelf.members, directory.entries
+            );
             shelf.listed.damage = Some(message);
             break;
         };
@@ -65,15 +68,19 @@ fn take(file: &File, entry: &Entry, shelf: &mut Shelf<'_>) -> Result<Option<(u64
     match entry.mode & 0o170_000 {
         0o120_000 => {
             let mut target = vec![0; entry.packed.min(4096) as usize];
-            let there = place(file, entry, shelf.bytes)?.map_or(Ok(0), |at| read_at(file, &mut target, at))?;
+            let there =
+                place(file, entry, shelf.bytes)?.map_or(Ok(0), |at| read_at(file, &mut target, at))?;
             target.truncate(there);
-            let target = if entry.method == 8 { store::inflate(&target, 4096).unwrap_or_default() } else { target };
+            let target =
+                if entry.method == 8 { store::inflate(&target, 4096).unwrap_or_default() } else { target };
             return shelf.link(&name, &target, false).map(|()| None);
         }
         0 | 0o100_000 | 0o040_000 => {}
         _ => {
             let name = shown(&name);
-            return Err(Trouble::Hostile(format!("`{name}` is a device or a pipe; no honest set of media has one")));
+            return Err(Trouble::Hostile(format!(
+                "`{name}` is a device or a pipe; no honest set of media has one"
+            )));
         }
     }
     if entry.name.ends_with(b"/") || entry.mode & 0o170_000 == 0o040_000 {
@@ -88,7 +95,11 @@ fn take(file: &File, entry: &Entry, shelf: &mut Shelf<'_>) -> Result<Option<(u64
         return Ok(None);
     }
     let Some(offset) = place(file, entry, shelf.bytes)? else {
-        shelf.leave_out(&name, SkipReason::Corrupt, "is not where the directory says; copy the archive again");
+        shelf.leave_out(
+            &name,
+            SkipReason::Corrupt,
+            "is not where the directory says; copy the archive again",
+        );
         return Ok(None);
     };
     let stored = MemberPlace::Stored { offset, crc: Some(entry.crc) };
@@ -107,7 +118,8 @@ fn take(file: &File, entry: &Entry, shelf: &mut Shelf<'_>) -> Result<Option<(u64
             let mut packed = vec![0; entry.packed.min(super::TEXT_MAX) as usize];
             let got = read_at(file, &mut packed, offset)?;
             packed.truncate(got);
-            let text = if entry.method == 8 { store::inflate(&packed, super::TEXT_MAX) } else { Some(packed) };
+            let text =
+                if entry.method == 8 { store::inflate(&packed, super::TEXT_MAX) } else { Some(packed) };
             if let Some(text) = text {
                 shelf.listed.texts.insert(name, text);
             }
@@ -169,7 +181,10 @@ impl<'f> Directory<'f> {
     /// The next entry; `None` if it is not there.
     fn next(&mut self) -> Result<Option<Entry>, Trouble> {
         let mut head = [0u8; ENTRY];
-        if self.at + ENTRY as u64 > self.end || read_at(self.file, &mut head, self.at)? < ENTRY || head[..4] != *b"PK\x01\x02" {
+        if self.at + ENTRY as u64 > self.end
+            || read_at(self.file, &mut head, self.at)? < ENTRY
+            || head[..4] != *b"PK\x01\x02"
+        {
             return Ok(None);
         }
         let [name, extra, comment] = [28, 30, 32].map(|at| usize::from(le16(&head, at)));

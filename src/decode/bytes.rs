@@ -108,7 +108,8 @@ impl Bytes {
     pub fn will_need(&self, at: u64, length: u64) {
         if let From::File(file, offset) = &self.from {
             // Only a hint.
-            let _ = rustix::fs::fadvise(file, offset + at, NonZeroU64::new(length), rustix::fs::Advice::WillNeed);
+            let _ =
+                rustix::fs::fadvise(file, offset + at, NonZeroU64::new(length), rustix::fs::Advice::WillNeed);
         }
     }
 

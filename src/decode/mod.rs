@@ -15,9 +15,9 @@ pub mod promise;
 pub mod recorded;
 pub mod reference;
 
+use std::path::Path;
 #[cfg(feature = "gst")]
 use std::sync::Arc;
-use std::path::Path;
 
 use reelflow_api::error::SkipReason;
 use reelflow_api::item::{Frame, Media, Origin, Picture};

@@ -168,7 +168,11 @@ mod tests {
     #[test]
     fn mp4_promises_its_bytes_and_the_length_of_its_video() {
         let whole = mp4();
-        let expected = Promise { bytes: Some(whole.len() as u64), video_nanos: Some(2_500_000_000), is_reference: false };
+        let expected = Promise {
+            bytes: Some(whole.len() as u64),
+            video_nanos: Some(2_500_000_000),
+            is_reference: false,
+        };
         assert_eq!(of(&whole), expected);
         assert_eq!(of(&whole[..whole.len() - 100]), expected, "cut, and still promising the same");
         assert_eq!(of(&[&whole[..], &[0xFF; 9]].concat()), expected, "garbage behind it changes nothing");

@@ -83,7 +83,9 @@ mod tests {
         ] {
             assert!(named(text.as_bytes()).is_some_and(|found| found.contains(what)), "{text}");
         }
-        for bytes in [&b"\0\0\0\x20ftypisom"[..], b"RIFF....AVI ", b"", b"1\n00:00:00,000 --> ", b"\x1a\x45\xdf\xa3"] {
+        for bytes in
+            [&b"\0\0\0\x20ftypisom"[..], b"RIFF....AVI ", b"", b"1\n00:00:00,000 --> ", b"\x1a\x45\xdf\xa3"]
+        {
             assert_eq!(named(bytes), None, "{bytes:?}");
         }
     }

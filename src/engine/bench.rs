@@ -88,7 +88,12 @@ pub fn bench(plan: Plan, options: &Options) -> Result<Measured, StageError> {
         pictures: shared.counts.pictures.load(Ordering::Relaxed),
         slots_empty: shared.counts.slots_empty.load(Ordering::Relaxed),
         stages: rows(&shared, &used, wall_s, (&waited, &busy)),
-        skipped: scans.skipped.into_iter().chain(scans.partial).chain(shared.take_skips()).collect::<Vec<Skip>>(),
+        skipped: scans
+            .skipped
+            .into_iter()
+            .chain(scans.partial)
+            .chain(shared.take_skips())
+            .collect::<Vec<Skip>>(),
     })
 }
 

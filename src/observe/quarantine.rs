@@ -203,7 +203,8 @@ mod tests {
     #[test]
     fn a_thousand_bad_inputs_are_no_thousand_warnings() {
         let folder = tempfile::tempdir().unwrap();
-        let bad: Vec<Skip> = (0..1000).map(|i| skip(&format!("{i}.mp4"), "scan", SkipReason::Empty)).collect();
+        let bad: Vec<Skip> =
+            (0..1000).map(|i| skip(&format!("{i}.mp4"), "scan", SkipReason::Empty)).collect();
         let (said, list) = add(folder.path(), &bad);
         assert_eq!((said.lines().count(), list.lines().count()), (WARNINGS_MAX + 1, 1000));
         assert!(said.lines().last().unwrap().ends_with("quarantine.jsonl"), "{said}");

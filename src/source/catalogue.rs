@@ -108,7 +108,8 @@ fn probe_all(source: &dyn Source, candidates: &[Candidate]) -> Vec<Result<Arc<Me
     let distinct: Vec<usize> = (0..candidates.len()).filter(|&index| first[index] == index).collect();
     let probe = |&index: &usize| {
         let origin = &candidates[index].origin;
-        let media = source.describe(origin).map_or_else(|| decode::probe_within(origin, &source.limits()), Ok);
+        let media =
+            source.describe(origin).map_or_else(|| decode::probe_within(origin, &source.limits()), Ok);
         (index, media.map(Arc::new))
     };
     let mut probed: HashMap<usize, Result<Arc<Media>, Failure>> = distinct.par_iter().map(probe).collect();
@@ -399,7 +400,10 @@ mod tests {
     fn no_piece_crosses_a_jump_of_time() {
         let secs = |list: &[u64]| list.iter().map(|secs| secs * 1_000_000_000).collect::<Vec<u64>>();
         let runs = |times: &[u64], segment_secs| -> Vec<(u64, u32, u32)> {
-            cut(times, None, segment_secs, 1).iter().map(|piece| (piece.run, piece.first, piece.count)).collect()
+            cut(times, None, segment_secs, 1)
+                .iter()
+                .map(|piece| (piece.run, piece.first, piece.count))
+                .collect()
         };
         let jumping = secs(&[0, 1, 2, 3, 5003, 5004, 5005]);
         assert_eq!(runs(&jumping, None), [(0, 0, 4), (1, 4, 3)]);

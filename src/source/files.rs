@@ -201,15 +201,22 @@ impl Found {
     /// A folder that was named itself is an input: it is told if there is nothing in it.
     fn add_whole_folder(&mut self, folder: &Path) -> Result<(), StageError> {
         let before = self.candidates.len() + self.skipped.len();
-        self.add_folder(folder, &|path| has_extension(path, &EXTENSIONS) || archive::is_named(path))?;
+        let wanted = |path: &Path| has_extension(path, &EXTENSIONS) || archive::is_named(path);
+        self.add_folder(folder, usize::MAX, &wanted)?;
         if self.candidates.len() + self.skipped.len() == before && has_extension(folder, &EXTENSIONS) {
             self.skip(folder, SkipReason::NotRegular, "is a folder without videos, not a file".to_owned());
         }
         Ok(())
     }
 
-    fn add_folder(&mut self, folder: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<(), StageError> {
-        for entry in WalkDir::new(folder).follow_links(true) {
+    /// Adds what is wanted, at most `depth` folders down.
+    fn add_folder(
+        &mut self,
+        folder: &Path,
+        depth: usize,
+        wanted: &dyn Fn(&Path) -> bool,
+    ) -> Result<(), StageError> {
+        for entry in WalkDir::new(folder).follow_links(true).max_depth(depth) {
             match entry {
                 Ok(entry) if !entry.file_type().is_dir() && wanted(entry.path()) => {
                     let path = entry.path();
@@ -257,9 +264,12 @@ impl Found {
         let from = if fixed.as_os_str().is_empty() { Path::new(".") } else { fixed.as_path() };
         let before = self.candidates.len() + self.skipped.len();
         let matches = |path: &Path| matcher.is_match(path.strip_prefix("./").unwrap_or(path));
-        self.add_folder(from, &|path| matches(path) && !has_extension(path, &LISTS))?;
+        // Folders that nothing of the pattern can lie in are not looked into: they may be closed to us.
+        let deepest = Path::new(pattern).components().count() - fixed.components().count();
+        let depth = if pattern.contains("**") { usize::MAX } else { deepest };
+        self.add_folder(from, depth, &|path| matches(path) && !has_extension(path, &LISTS))?;
         // HMDB51 has a list a class.
-        let lists = WalkDir::new(from).follow_links(true).sort_by_file_name().into_iter().flatten();
+        let lists = WalkDir::new(from).follow_links(true).max_depth(depth).sort_by_file_name().into_iter().flatten();
         for list in lists.map(walkdir::DirEntry::into_path).filter(|path| has_extension(path, &LISTS)) {
             if matches(&list) && list.is_file() {
                 self.add_list(&list)?;

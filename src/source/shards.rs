@@ -37,13 +37,20 @@ pub fn list(
             () => Wish::Pass,
         }
     };
-    let skip = |file: PathBuf, reason, message| Skip { file, stage: "scan".to_owned(), reason, message, at_secs: None };
+    let skip = |file: PathBuf, reason, message| Skip {
+        file,
+        stage: "scan".to_owned(),
+        reason,
+        message,
+        at_secs: None,
+    };
     let mut listing = Listing::default();
     let Listed { media, texts, left_out, damage } = match archive::list(path, &wish) {
         Ok(listed) => listed,
         Err(Trouble::Hostile(message)) => {
             let path = path.display();
-            let message = format!("{path} is refused: {message}. Nothing of it was used; take it off the list");
+            let message =
+                format!("{path} is refused: {message}. Nothing of it was used; take it off the list");
             return Err(StageError::refused("files", message));
         }
         Err(Trouble::NotArchive(message)) => {
@@ -65,9 +72,16 @@ pub fn list(
         let (label, split) = by_path(&member.path());
         let beside = labels.get(&key(&member.name)).cloned();
         let origin = Origin::Member(member);
-        listing.candidates.push(Candidate { origin, label: beside.or(label), group: None, split, span_secs: None });
+        listing.candidates.push(Candidate {
+            origin,
+            label: beside.or(label),
+            group: None,
+            split,
+            span_secs: None,
+        });
     }
-    let of_members = left_out.into_iter().map(|(name, reason, message)| skip(path.join(name), reason, message));
+    let of_members =
+        left_out.into_iter().map(|(name, reason, message)| skip(path.join(name), reason, message));
     listing.skipped.extend(of_members);
     if let Some(message) = damage {
         listing.skipped.push(skip(path.to_owned(), SkipReason::Corrupt, message));
@@ -82,7 +96,10 @@ pub fn list(
 /// Why a member is no candidate.
 fn refused(member: &Member) -> Option<(SkipReason, &'static str)> {
     if archive::is_named(&member.name) {
-        return Some((SkipReason::Limit, "an archive in an archive is not opened; take it out of the outer one"));
+        return Some((
+            SkipReason::Limit,
+            "an archive in an archive is not opened; take it out of the outer one",
+        ));
     }
     (member.size == 0).then_some((SkipReason::Empty, "has 0 bytes"))
 }
@@ -99,7 +116,8 @@ fn key(name: &Path) -> PathBuf {
 fn labels(texts: &HashMap<PathBuf, Vec<u8>>) -> HashMap<PathBuf, Arc<str>> {
     let mut best: HashMap<PathBuf, (usize, Arc<str>)> = HashMap::new();
     for (name, text) in texts {
-        let Some(rank) = LABELS.iter().position(|end| name.extension().is_some_and(|other| other == *end)) else {
+        let Some(rank) = LABELS.iter().position(|end| name.extension().is_some_and(|other| other == *end))
+        else {
             continue;
         };
         let Some(label) = label(LABELS[rank], text) else { continue };

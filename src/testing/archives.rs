@@ -71,7 +71,8 @@ pub struct Zipped<'a> {
 }
 
 /// An empty file, to be filled in.
-pub const ZIPPED: Zipped<'_> = Zipped { name: "a.mp4", mode: 0o100_644, body: b"", deflate: true, claimed: None };
+pub const ZIPPED: Zipped<'_> =
+    Zipped { name: "a.mp4", mode: 0o100_644, body: b"", deflate: true, claimed: None };
 
 /// A whole zip.
 ///

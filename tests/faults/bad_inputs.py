@@ -90,7 +90,7 @@ SECS_MAX = 15
 MIB_MAX = 512
 WEIGHTS_MIB_MAX = 64
 CALLS = "network,open,openat,creat,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,symlink,symlinkat,link,linkat"
-SYSTEM = ("/usr/", "/lib", "/etc/ld", "/etc/locale", "/etc/local", "/etc/passwd", "/etc/nsswitch", "/proc/", "/sys/", "/dev/",
+SYSTEM = ("/usr/", "/lib", "/etc/ld", "/etc/locale", "/etc/local", "/etc/passwd", "/etc/nsswitch", "/proc/", "/sys/", "/dev",
           "/etc/gnutls", "/etc/ssl", "/etc/OpenCL", "/etc/drirc", "/etc/vdpau", "/etc/pulse", "/etc/alsa", "/etc/machine-id")
 
 

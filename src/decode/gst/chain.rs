@@ -129,7 +129,8 @@ impl Status {
                 progress = now;
             }
             if self.since.elapsed().as_secs_f64() > self.limits.probe_secs {
-                let message = format!("looking at it takes longer than {} s; split it", self.limits.probe_secs);
+                let message =
+                    format!("looking at it takes longer than {} s; split it", self.limits.probe_secs);
                 let failure = Failure::new(SkipReason::Limit, message);
                 self.fail(failure.clone());
                 return Err(failure);

@@ -16,8 +16,8 @@ use super::locate::{Locator, Syntax};
 use super::reader::open_decoding;
 use super::tables;
 use super::timing::{Seen, Stretch, presentation, stretches};
-use crate::decode::bytes::{Bytes, unreadable};
 use crate::decode::Failure;
+use crate::decode::bytes::{Bytes, unreadable};
 use crate::decode::promise::{self, Promise};
 
 /// Everything that [`collect`] notes.
@@ -229,7 +229,9 @@ fn by_access_units(subject: Subject<'_>) -> Result<Option<Pass>, Failure> {
     }
     let stated = if damage.is_none() { chain.duration() } else { None };
     let collected = std::mem::take(&mut *collected.lock().unwrap_or_else(PoisonError::into_inner));
-    if let Some(failure) = damage.as_ref().filter(|failure| collected.units.is_empty() || !is_partial(failure)) {
+    if let Some(failure) =
+        damage.as_ref().filter(|failure| collected.units.is_empty() || !is_partial(failure))
+    {
         return Err(failure.clone());
     }
     let Some((times, keys)) = presentation(&collected.units) else { return Ok(None) };
@@ -421,7 +423,10 @@ mod tests {
         let third = second.part.next.as_ref().unwrap();
         assert_eq!((media.times.len(), media.part.before), (2, 0));
         assert_eq!((second.times.len(), second.part.before, second.width), (3, 2, 96));
-        assert_eq!((third.part.before, third.part.next.is_none(), third.part.damage.is_none()), (5, true, true));
+        assert_eq!(
+            (third.part.before, third.part.next.is_none(), third.part.damage.is_none()),
+            (5, true, true)
+        );
         assert_eq!(media.part.damage.as_ref().unwrap().reason, SkipReason::Corrupt);
     }
 

@@ -17,8 +17,8 @@ mod locate;
 mod picture;
 mod reader;
 mod source;
-mod timing;
 mod tables;
+mod timing;
 
 use std::sync::OnceLock;
 

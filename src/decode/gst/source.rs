@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gstreamer as gst;
-use gstreamer::prelude::*;
 
 use super::chain::Status;
 use crate::decode::bytes::{Bytes, unreadable};

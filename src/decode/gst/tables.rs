@@ -49,7 +49,9 @@ pub(super) fn container(caps: &gst::CapsRef) -> Container {
         "video/x-h264" | "video/x-h265" | "video/mpeg" | "image/jpeg" => Container::Bare,
         _ if REFERENCES.contains(&name) => Container::Refused(Failure::new(
             SkipReason::UnsafeReference,
-            format!("it only points to other places ({name}), which is not followed; list the media themselves"),
+            format!(
+                "it only points to other places ({name}), which is not followed; list the media themselves"
+            ),
         )),
         _ if name.starts_with("audio/") => Container::Refused(no_video(name)),
         _ if name.starts_with("image/") => Container::Refused(Failure::new(
