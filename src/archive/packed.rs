@@ -7,9 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
-use ruzstd::decoding::StreamingDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::{RATIO_FROM, RATIO_MAX, Trouble};
+
+/// Most memory that a Zstandard frame may ask for: what `zstd --long` uses.
+const WINDOW_MAX: u64 = 128 << 20;
 
 /// What an archive is, by its first bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -127,8 +131,6 @@ impl Read for Counted {
     }
 }
 
-type Source = BufReader<Counted>;
-
 /// A tar that is compressed as a whole.
 pub struct Packed {
     stream: Box<dyn Read + Send>,
@@ -142,7 +144,7 @@ impl Packed {
         let read = Arc::new(AtomicU64::new(0));
         let source = BufReader::with_capacity(64 << 10, Counted { file, read: Arc::clone(&read) });
         let stream: Box<dyn Read + Send> = match kind {
-            Kind::Zstd => Box::new(Frames::Between(source)),
+            Kind::Zstd => Box::new(Frames::new(source)),
             _ => Box::new(MultiGzDecoder::new(source)),
         };
         Self { stream, read, position: 0 }
@@ -194,53 +196,63 @@ impl Tape for Packed {
 }
 
 /// The frames of a Zstandard file, one after the other.
-enum Frames {
-    Between(Source),
-    Inside(Box<StreamingDecoder<Source, ruzstd::decoding::FrameDecoder>>),
-    Over,
+struct Frames {
+    source: BufReader<Counted>,
+    decoder: FrameDecoder,
+    is_inside: bool,
+}
+
+impl Frames {
+    fn new(source: BufReader<Counted>) -> Self {
+        let mut decoder = FrameDecoder::new();
+        decoder.set_max_window_size(WINDOW_MAX);
+        Self { source, decoder, is_inside: false }
+    }
+
+    /// Goes to the next frame that has content; `false` at the end.
+    fn enter(&mut self) -> io::Result<bool> {
+        while !self.source.fill_buf()?.is_empty() {
+            match self.decoder.reset(&mut self.source) {
+                Ok(()) => return Ok(true),
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+                    io::copy(&mut (&mut self.source).take(u64::from(length)), &mut io::sink())?;
+                }
+                Err(error) => return Err(damage(error)),
+            }
+        }
+        Ok(false)
+    }
+
+    fn leave(&mut self) -> io::Result<()> {
+        let (stated, found) = (self.decoder.get_checksum_from_data(), self.decoder.get_calculated_checksum());
+        if stated.is_some() && found.is_some() && stated != found {
+            return Err(damage("a checksum is wrong"));
+        }
+        self.is_inside = false;
+        Ok(())
+    }
 }
 
 impl Read for Frames {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            *self = match std::mem::replace(self, Self::Over) {
-                Self::Over => return Ok(0),
-                Self::Inside(mut frame) => match frame.read(buffer)? {
-                    0 if buffer.is_empty() => {
-                        *self = Self::Inside(frame);
-                        return Ok(0);
-                    }
-                    0 => Self::Between(frame.into_inner()),
-                    got => {
-                        *self = Self::Inside(frame);
-                        return Ok(got);
-                    }
-                },
-                Self::Between(mut source) => {
-                    if source.fill_buf()?.is_empty() {
-                        return Ok(0);
-                    }
-                    frame(source)?
-                }
-            };
+            if !self.is_inside && !self.enter()? {
+                return Ok(0);
+            }
+            self.is_inside = true;
+            while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
+                let strategy = BlockDecodingStrategy::UptoBlocks(1);
+                self.decoder.decode_blocks(&mut self.source, strategy).map_err(damage)?;
+            }
+            let got = self.decoder.read(buffer)?;
+            if got > 0 || buffer.is_empty() {
+                return Ok(got);
+            }
+            self.leave()?;
         }
     }
 }
 
-/// The next frame of `source`, which is not at its end.
-fn frame(mut source: Source) -> io::Result<Frames> {
-    let head: [u8; 8] = match source.fill_buf()? {
-        [a, b, c, d, e, f, g, h, ..] => [*a, *b, *c, *d, *e, *f, *g, *h],
-        _ => [0; 8],
-    };
-    // A frame to be skipped: magic, length, content (RFC 8878, 3.1.2).
-    if let [0x50..=0x5F, 0x2A, 0x4D, 0x18, length @ ..] = head {
-        let length = u64::from(u32::from_le_bytes(length));
-        source.consume(8);
-        io::copy(&mut (&mut source).take(length), &mut io::sink())?;
-        return Ok(Frames::Between(source));
-    }
-    let frame = StreamingDecoder::new(source);
-    let frame = frame.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-    Ok(Frames::Inside(Box::new(frame)))
+fn damage(error: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }

@@ -33,6 +33,10 @@ pub(super) struct Found {
     pub video: Option<(String, u32, u32)>,
     /// Other tracks, for messages.
     pub others: Vec<String>,
+    /// All tracks that the file begins with are known.
+    pub is_complete: bool,
+    /// Codec of a video track that came later: the stream changes on the way.
+    pub changed: Option<String>,
     /// How pictures must be turned.
     pub orientation: Orientation,
     /// The demuxer's pad of the video track: seeks go there.
@@ -353,7 +357,8 @@ impl Site<'_> {
             demux.connect_pad_added(move |_, pad| take_pad(pad));
             let all = Arc::clone(status);
             demux.connect_no_more_pads(move |_| {
-                let found = all.found();
+                let mut found = all.found();
+                found.is_complete = true;
                 if found.video.is_none() {
                     let others =
                         if found.others.is_empty() { "no track".into() } else { found.others.join(", ") };
@@ -380,7 +385,11 @@ impl Site<'_> {
         }
         let is_video = name.starts_with("video/") || name.starts_with("image/");
         if !is_video || status.found().video.is_some() {
-            status.found().others.push(name);
+            let mut found = status.found();
+            if is_video && found.is_complete {
+                found.changed.get_or_insert_with(|| tables::codec(caps));
+            }
+            found.others.push(name);
             return Ok(());
         }
         self.hang(pad, caps, container)

@@ -336,6 +336,11 @@ fn by_decoding(subject: Subject<'_>) -> Result<Pass, Failure> {
     let (chain, _sink) = open_decoding(subject.bytes, &gate, subject.limits)?;
     let damage = chain.status.wait(|found| found.ended.then_some(())).err();
     let stated = if damage.is_none() { chain.duration() } else { None };
+    let damage = damage.or_else(|| {
+        let codec = chain.status.found().changed.clone()?;
+        let message = format!("its video changes to {codec} on the way, which is not followed; split the file there");
+        Some(Failure::new(SkipReason::Corrupt, message))
+    });
     let mut state = gate.state();
     let mut parts = stretches(&state.seen.take().unwrap_or_default(), &state.sizes);
     drop(state);
