@@ -268,7 +268,7 @@ fn absolute(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use reelflow_api::item::{Given, Orientation};
+    use reelflow_api::item::{Given, Orientation, Origin};
 
     use super::*;
     use crate::sample::fixture;

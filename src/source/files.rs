@@ -269,7 +269,8 @@ impl Found {
         let depth = if pattern.contains("**") { usize::MAX } else { deepest };
         self.add_folder(from, depth, &|path| matches(path) && !has_extension(path, &LISTS))?;
         // HMDB51 has a list a class.
-        let lists = WalkDir::new(from).follow_links(true).max_depth(depth).sort_by_file_name().into_iter().flatten();
+        let lists =
+            WalkDir::new(from).follow_links(true).max_depth(depth).sort_by_file_name().into_iter().flatten();
         for list in lists.map(walkdir::DirEntry::into_path).filter(|path| has_extension(path, &LISTS)) {
             if matches(&list) && list.is_file() {
                 self.add_list(&list)?;

@@ -338,7 +338,8 @@ fn by_decoding(subject: Subject<'_>) -> Result<Pass, Failure> {
     let stated = if damage.is_none() { chain.duration() } else { None };
     let damage = damage.or_else(|| {
         let codec = chain.status.found().changed.clone()?;
-        let message = format!("its video changes to {codec} on the way, which is not followed; split the file there");
+        let message =
+            format!("its video changes to {codec} on the way, which is not followed; split the file there");
         Some(Failure::new(SkipReason::Corrupt, message))
     });
     let mut state = gate.state();
