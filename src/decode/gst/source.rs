@@ -27,7 +27,7 @@ pub(super) fn pad(bytes: Arc<Bytes>, status: &Arc<Status>) -> gst::Pad {
         })
         .getrange_function(move |_, _, offset, given, size| {
             let most = u64::from(size).min(length.saturating_sub(offset)) as usize;
-            if most == 0 {
+            if offset >= length {
                 return Err(gst::FlowError::Eos);
             }
             let mut buffer = vec![0; most];
@@ -35,7 +35,7 @@ pub(super) fn pad(bytes: Arc<Bytes>, status: &Arc<Status>) -> gst::Pad {
                 status.fail(unreadable(&error));
                 gst::FlowError::Error
             })?;
-            if got == 0 {
+            if got == 0 && most > 0 {
                 // It was cut while it was open.
                 return Err(gst::FlowError::Eos);
             }
