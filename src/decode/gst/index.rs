@@ -234,7 +234,10 @@ fn by_access_units(subject: Subject<'_>) -> Result<Option<Pass>, Failure> {
     {
         return Err(failure.clone());
     }
-    let Some((times, keys)) = presentation(&collected.units) else { return Ok(None) };
+    let Some((times, keys)) = presentation(&collected.units) else {
+        // What stalled once is not waited for again.
+        return damage.filter(|failure| failure.reason == SkipReason::Stalled).map_or(Ok(None), Err);
+    };
     let track = track(&collected, &times);
     Ok(Some(Pass { times, keys, track, stated, damage, ..pass(subject, &chain) }))
 }
