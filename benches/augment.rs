@@ -9,7 +9,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use reelflow::augment::{stage, tca};
 use reelflow_api::item::{
-    Batch, ClipPlan, Colour, Frame, Given, Media, Orientation, Origin, PixelFormat, Plane, SegmentId,
+    Batch, ClipPlan, Colour, Frame, Given, Media, Orientation, Origin, Part, PixelFormat, Plane, SegmentId,
     SlotInfo, View,
 };
 use reelflow_api::pixels::{Dtype, Pixels};
@@ -70,6 +70,7 @@ impl Clip {
             codec: "pattern".into(),
             bytes: 0,
             track: None,
+            part: Part::default(),
         };
         Self { media, format, pictures }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use reelflow::sample::{sweep, triplet, uniform};
-use reelflow_api::item::{Catalogue, Media, Orientation, Origin, Segment, SegmentId};
+use reelflow_api::item::{Catalogue, Media, Orientation, Origin, Part, Segment, SegmentId};
 use reelflow_api::rng::Key;
 use reelflow_api::spec::{Spec, Table};
 use reelflow_api::stage::{Place, Sampler, Stage};
@@ -35,6 +35,7 @@ fn catalogue() -> Catalogue {
         codec: "pattern".into(),
         bytes: 0,
         track: None,
+        part: Part::default(),
     });
     let segment = |id| Segment {
         id: SegmentId(id),

@@ -22,6 +22,7 @@
 //! A stage is a pure kernel and a `SPEC`; read `reelflow_api` first, then one stage, then
 //! `src/engine/`.
 
+pub mod archive;
 pub mod augment;
 pub mod bank;
 pub mod batch;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use reelflow::api::error::SkipReason;
-use reelflow::api::item::{Colour, Matrix, Media, Origin, Picture};
+use reelflow::api::item::{Colour, Matrix, Media, Origin, Part, Picture};
 use reelflow::api::rng::{Key, Rng};
 use reelflow::decode::{Decoder, decoder, pictures, probe};
 
@@ -160,18 +160,16 @@ fn sound() -> Vec<u8> {
 fn bad_inputs_end_with_the_right_reason() {
     let folder = tempfile::tempdir().unwrap();
     let good = std::fs::read(clip("bframes.mp4")).unwrap();
-    // The index is in front of the data or behind it, so both ways of being cut off are tried.
     for (name, bytes, reason) in [
         ("empty.mp4", Vec::new(), SkipReason::Empty),
         ("text.mp4", b"just a text that calls itself a video\n".repeat(40), SkipReason::NotMedia),
         (
             "list.mp4",
             b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n".to_vec(),
-            SkipReason::NotMedia,
+            SkipReason::UnsafeReference,
         ),
         ("sound.mp4", sound(), SkipReason::NoVideo),
-        ("cut.mp4", good[..good.len() * 6 / 10].to_vec(), SkipReason::Corrupt),
-        ("cut.mkv", std::fs::read(clip("variable.mkv")).unwrap()[..16_000].to_vec(), SkipReason::Corrupt),
+        ("head.mp4", good[..good.len() / 100].to_vec(), SkipReason::Corrupt),
     ] {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
@@ -181,6 +179,28 @@ fn bad_inputs_end_with_the_right_reason() {
     let pipe = folder.path().join("pipe.mp4");
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     assert_eq!(probe(&Origin::File(pipe)).unwrap_err().reason, SkipReason::NotRegular);
+}
+
+#[test]
+fn of_a_file_that_is_cut_off_the_rest_is_used_and_the_loss_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, share) in
+        [("bframes.mp4", 60), ("variable.mkv", 50), ("odd_size.webm", 60), ("packed.avi", 60)]
+    {
+        let bytes = std::fs::read(clip(name)).unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, &bytes[..bytes.len() * share / 100]).unwrap();
+        let (whole, cut) = (probed(name), probe(&Origin::File(path)).unwrap());
+        let damage = cut.part.damage.as_ref().unwrap_or_else(|| panic!("{name}: the loss is not told"));
+        assert_eq!(damage.reason, SkipReason::Corrupt, "{name}");
+        let (there, all) = (cut.times.len(), whole.times.len());
+        assert!(there < all && there > all / 4, "{name}: {there} of {all}");
+        // All but the last few, whose data may be cut off, are the pictures they were.
+        let wanted: Vec<u32> = (0..there as u32 - 3).step_by(3).collect();
+        let same = pictures(decoder().as_mut(), &cut, &wanted).unwrap();
+        assert!(same == pictures(decoder().as_mut(), &whole, &wanted).unwrap(), "{name}");
+        assert_eq!(whole.part, Part::default(), "{name}");
+    }
 }
 
 /// An AVI's probe drops its first pipeline while that is still being put together: once a deadlock.

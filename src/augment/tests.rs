@@ -2,7 +2,7 @@
 
 use reelflow_api::error::StageError;
 use reelflow_api::item::{
-    ClipPlan, Colour, Frame, Matrix, Media, Orientation, Origin, Picture, PixelFormat, Plane, View,
+    ClipPlan, Colour, Frame, Matrix, Media, Orientation, Origin, Part, Picture, PixelFormat, Plane, View,
 };
 use reelflow_api::pixels::{Dtype, Pixels};
 use reelflow_api::rng::{Key, Rng};
@@ -40,6 +40,7 @@ fn media((width, height): (u32, u32), orientation: Orientation) -> Media {
         codec: "pattern".into(),
         bytes: 0,
         track: None,
+        part: Part::default(),
     }
 }
 

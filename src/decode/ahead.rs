@@ -1,20 +1,26 @@
 //! Tells the system which bytes will be read soon, so that decoders do not wait for a slow disk.
 
-use std::fs::File;
-use std::num::NonZeroU64;
-
-use reelflow_api::item::{Media, Origin};
+use reelflow_api::item::{Media, MemberPlace, Origin};
 use reelflow_api::track::Track;
+
+use super::bytes::Bytes;
 
 /// Has the bytes that the frames at `wanted` (in any order) of `media` need fetched into the page cache, while
 /// others are decoded. Does nothing where it is not known which bytes those are.
 pub fn fetch(media: &Media, wanted: impl Iterator<Item = u32>) {
-    let (Origin::File(path), Some(track)) = (&media.origin, &media.track) else { return };
+    let Some(track) = &media.track else { return };
+    let is_on_disk = match &media.origin {
+        Origin::File(_) => true,
+        Origin::Member(member) => matches!(member.place, MemberPlace::Stored { .. }),
+        Origin::Pattern { .. } | Origin::Recorded(_) => false,
+    };
+    if !is_on_disk {
+        return;
+    }
     let Some((first, past)) = bytes(track, wanted) else { return };
     // Only a hint: a file that cannot be opened is reported when it is decoded.
-    if let Ok(file) = File::open(path) {
-        let length = NonZeroU64::new(past - first);
-        let _ = rustix::fs::fadvise(&file, first, length, rustix::fs::Advice::WillNeed);
+    if let Ok(bytes) = Bytes::open(&media.origin) {
+        bytes.will_need(first, past - first);
     }
 }
 

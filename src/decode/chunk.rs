@@ -1,12 +1,10 @@
 //! Reads the access units of a stretch, in one go where they lie close together.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-
 use reelflow_api::error::SkipReason;
 use reelflow_api::track::Unit;
 
 use super::Failure;
+use super::bytes::Bytes;
 
 /// A part of the file that was read at once, because the units of a stretch lie close together in it.
 #[derive(Default)]
@@ -20,7 +18,7 @@ const CHUNK_MAX: u64 = 4 << 20;
 
 impl Chunk {
     /// Reads the units of `stretch` if at least half of what lies between them is theirs.
-    pub fn load(&mut self, file: &File, stretch: &[Unit]) {
+    pub fn load(&mut self, file: &Bytes, stretch: &[Unit]) {
         self.bytes.clear();
         let start = stretch.iter().map(|unit| unit.offset).min().unwrap_or(0);
         let end = stretch.iter().map(|unit| unit.offset + u64::from(unit.size)).max().unwrap_or(0);
@@ -40,7 +38,7 @@ impl Chunk {
     ///
     /// # Errors
     /// `unreadable`
-    pub fn take(&self, file: &File, unit: &Unit) -> Result<Vec<u8>, Failure> {
+    pub fn take(&self, file: &Bytes, unit: &Unit) -> Result<Vec<u8>, Failure> {
         let read = unit.offset.checked_sub(self.start).and_then(|at| {
             let at = usize::try_from(at).ok()?;
             self.bytes.get(at..at + unit.size as usize)
@@ -58,6 +56,8 @@ impl Chunk {
 
 #[cfg(test)]
 mod tests {
+    use reelflow_api::item::Origin;
+
     use super::*;
 
     #[test]
@@ -65,7 +65,7 @@ mod tests {
         let path = tempfile::NamedTempFile::new().unwrap();
         let content: Vec<u8> = (0..2000u32).map(|i| (i % 251) as u8).collect();
         std::fs::write(path.path(), &content).unwrap();
-        let file = File::open(path.path()).unwrap();
+        let file = Bytes::open(&Origin::File(path.path().to_owned())).unwrap();
         let unit = |offset, size| Unit { offset, size, shows: 0, is_key: false, is_disposable: false };
         let mut chunk = Chunk::default();
         for (units, is_at_once) in [

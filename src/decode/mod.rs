@@ -4,6 +4,7 @@
 //! for each wanted position, or the call fails with a reason.
 
 pub mod ahead;
+pub mod bytes;
 pub mod chunk;
 pub mod feed;
 #[cfg(feature = "gst")]
@@ -13,11 +14,17 @@ pub mod plan;
 pub mod playlist;
 pub mod promise;
 pub mod recorded;
+pub mod reference;
 
 use std::path::Path;
+#[cfg(feature = "gst")]
+use std::sync::Arc;
 
 use reelflow_api::error::SkipReason;
 use reelflow_api::item::{Frame, Media, Origin, Picture};
+use reelflow_api::stage::Limits;
+
+use self::bytes::Bytes;
 
 /// Why a medium, or a window of it, cannot be decoded.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,9 +95,9 @@ impl Decoder for ByOrigin {
             Origin::Pattern { .. } => self.pattern.decode(media, wanted, take),
             Origin::Recorded(recording) => recorded::show(recording, wanted, take),
             #[cfg(feature = "gst")]
-            Origin::File(_) => self.file.decode(media, wanted, take),
+            Origin::File(_) | Origin::Member(_) => self.file.decode(media, wanted, take),
             #[cfg(not(feature = "gst"))]
-            Origin::File(_) => Err(no_gstreamer()),
+            Origin::File(_) | Origin::Member(_) => Err(no_gstreamer()),
         }
     }
 }
@@ -102,20 +109,34 @@ impl Decoder for ByOrigin {
 /// # Errors
 /// With the reason why it cannot be used.
 pub fn probe(origin: &Origin) -> Result<Media, Failure> {
+    probe_within(origin, &Limits::default())
+}
+
+/// As [`probe`], with limits. What can be used of a damaged file is used: the rest is in [`Media::part`].
+///
+/// # Errors
+/// With the reason why it cannot be used.
+pub fn probe_within(origin: &Origin, limits: &Limits) -> Result<Media, Failure> {
     match origin {
-        Origin::Pattern { number } => Ok(pattern::plain(*number)),
+        Origin::Pattern { number } => return Ok(pattern::plain(*number)),
         Origin::Recorded(_) => unreachable!("a feed describes its own media"),
-        Origin::File(path) => {
-            let bytes = regular_file(path)?;
-            #[cfg(feature = "gst")]
-            return gst::probe(path, bytes);
-            #[cfg(not(feature = "gst"))]
-            {
-                let _ = bytes;
-                Err(no_gstreamer())
-            }
-        }
+        Origin::File(path) => regular_file(path)?,
+        Origin::Member(_) => {}
     }
+    let bytes = Bytes::open(origin)?;
+    if bytes.length() == 0 {
+        return Err(Failure::new(SkipReason::Empty, "a file of zero bytes"));
+    }
+    if bytes.length() > limits.bytes {
+        let message = format!("{} bytes are more than the {} that are allowed", bytes.length(), limits.bytes);
+        return Err(Failure::new(SkipReason::Limit, message));
+    }
+    reference::refuse(&bytes)?;
+    bytes.check(origin)?;
+    #[cfg(feature = "gst")]
+    return gst::probe(origin, &Arc::new(bytes), limits);
+    #[cfg(not(feature = "gst"))]
+    Err(no_gstreamer())
 }
 
 /// Which media libraries with which parts find what [`probe`] finds: equal text, equal results.
@@ -144,30 +165,19 @@ fn no_gstreamer() -> Failure {
     )
 }
 
-/// Size in bytes of `path` if it is a file that can be read without blocking.
+/// Refuses what is no file that can be read without blocking.
 ///
 /// Only what passes here reaches a decoder: opening a named pipe would block for ever.
 ///
 /// # Errors
-/// `vanished`, `unreadable`, `not_regular` or `empty`.
-fn regular_file(path: &Path) -> Result<u64, Failure> {
-    let refused = |error: std::io::Error| {
-        let reason = match error.kind() {
-            std::io::ErrorKind::NotFound => SkipReason::Vanished,
-            _ => SkipReason::Unreadable,
-        };
-        Failure::new(reason, format!("cannot be opened: {error}"))
-    };
-    let meta = std::fs::metadata(path).map_err(refused)?;
+/// `vanished`, `unreadable` or `not_regular`.
+fn regular_file(path: &Path) -> Result<(), Failure> {
+    let meta = std::fs::metadata(path).map_err(bytes::refused)?;
     if !meta.is_file() {
         let what = if meta.is_dir() { "a folder" } else { "a pipe, socket or device" };
         return Err(Failure::new(SkipReason::NotRegular, format!("{what}, not a regular file")));
     }
-    if meta.len() == 0 {
-        return Err(Failure::new(SkipReason::Empty, "a file of zero bytes"));
-    }
-    std::fs::File::open(path).map_err(refused)?;
-    Ok(meta.len())
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! only, so every machine computes the same bytes.
 
 use reelflow_api::error::SkipReason;
-use reelflow_api::item::{Colour, Media, Orientation, Origin, Picture};
+use reelflow_api::item::{Colour, Media, Orientation, Origin, Part, Picture};
 use reelflow_api::rng::Key;
 
 use super::{Decoder, Failure, Take};
@@ -46,6 +46,7 @@ pub fn media(number: u32, width: u32, height: u32, times: Vec<u64>) -> Media {
         codec: "pattern".to_owned(),
         bytes: 0,
         track: None,
+        part: Part::default(),
     }
 }
 

@@ -3,9 +3,9 @@
 //! GStreamer ends a cut file without error or warning, so what was promised has to be known to notice.
 //! Reads only headers, checks every length against the file, and allocates at most [`MOOV_MAX`].
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::io;
+
+use super::bytes::Bytes;
 
 /// Largest index of an mp4 file that is looked at: about 20 hours of video and sound.
 const MOOV_MAX: u64 = 64 << 20;
@@ -20,32 +20,24 @@ pub struct Promise {
     pub bytes: Option<u64>,
     /// Length of the video track, nanoseconds.
     pub video_nanos: Option<u64>,
+    /// It is only a reference to media elsewhere.
+    pub is_reference: bool,
 }
 
 /// Reads the promises of an mp4/mov, mkv/webm or avi file; other files promise nothing.
 ///
 /// # Errors
 /// If the file cannot be read.
-pub fn read(path: &Path) -> io::Result<Promise> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    of(&mut file, length)
-}
-
-/// The promises of a file of `length` bytes.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn of(file: &mut (impl Read + Seek), length: u64) -> io::Result<Promise> {
+pub fn read(bytes: &Bytes) -> io::Result<Promise> {
     let mut head = [0u8; 64];
-    let got = file.read(&mut head)?;
+    let got = bytes.read_at(&mut head, 0)?;
     let head = &head[..got];
     Ok(match head {
         [b'R', b'I', b'F', b'F', a, b, c, d, b'A', b'V', b'I', ..] => {
-            Promise { bytes: Some(u64::from(u32::from_le_bytes([*a, *b, *c, *d])) + 8), video_nanos: None }
+            Promise { bytes: Some(u64::from(u32::from_le_bytes([*a, *b, *c, *d])) + 8), ..Promise::default() }
         }
-        [0x1A, 0x45, 0xDF, 0xA3, ..] => Promise { bytes: matroska_bytes(head), video_nanos: None },
-        [_, _, _, _, b'f' | b'm' | b's' | b'w' | b'p', ..] => boxes(file, length)?,
+        [0x1A, 0x45, 0xDF, 0xA3, ..] => Promise { bytes: matroska_bytes(head), ..Promise::default() },
+        [_, _, _, _, b'f' | b'm' | b's' | b'w' | b'p', ..] => boxes(bytes)?,
         _ => Promise::default(),
     })
 }
@@ -74,16 +66,16 @@ fn vint(bytes: &[u8]) -> Option<(Option<u64>, usize)> {
 }
 
 /// Walks the top-level boxes of an mp4 (ISO 14496-12, 4.2).
-fn boxes(file: &mut (impl Read + Seek), length: u64) -> io::Result<Promise> {
+fn boxes(bytes: &Bytes) -> io::Result<Promise> {
+    let length = bytes.length();
     let mut promise = Promise::default();
     let mut at = 0u64;
     for _ in 0..BOXES_MAX {
         if at.saturating_add(8) > length {
             break;
         }
-        file.seek(SeekFrom::Start(at))?;
         let mut head = [0u8; 16];
-        let got = file.read(&mut head)?;
+        let got = bytes.read_at(&mut head, at)?;
         let kind = [head[4], head[5], head[6], head[7]];
         if got < 8 || !kind.iter().all(u8::is_ascii_graphic) {
             // Padding or garbage behind the last box is no promise.
@@ -99,9 +91,9 @@ fn boxes(file: &mut (impl Read + Seek), length: u64) -> io::Result<Promise> {
         }
         if &kind == b"moov" && size <= MOOV_MAX && size <= length - at {
             let mut moov = vec![0u8; (size - skip) as usize];
-            file.seek(SeekFrom::Start(at + skip))?;
-            file.read_exact(&mut moov)?;
+            bytes.read_exact_at(&mut moov, at + skip)?;
             promise.video_nanos = video_nanos(&moov);
+            promise.is_reference = find(&moov, b"rmra").is_some();
         }
         at = at.saturating_add(size);
         if matches!(&kind, b"moov" | b"mdat" | b"moof") {
@@ -151,12 +143,14 @@ fn video_nanos(moov: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use reelflow_api::item::Origin;
+
     use super::*;
 
     fn of(bytes: &[u8]) -> Promise {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        read(file.path()).unwrap()
+        read(&Bytes::open(&Origin::File(file.path().to_owned())).unwrap()).unwrap()
     }
 
     fn boxed(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
@@ -180,7 +174,11 @@ mod tests {
     #[test]
     fn mp4_promises_its_bytes_and_the_length_of_its_video() {
         let whole = mp4();
-        let expected = Promise { bytes: Some(whole.len() as u64), video_nanos: Some(2_500_000_000) };
+        let expected = Promise {
+            bytes: Some(whole.len() as u64),
+            video_nanos: Some(2_500_000_000),
+            is_reference: false,
+        };
         assert_eq!(of(&whole), expected);
         assert_eq!(of(&whole[..whole.len() - 100]), expected, "cut, and still promising the same");
         assert_eq!(of(&[&whole[..], &[0xFF; 9]].concat()), expected, "garbage behind it changes nothing");
@@ -197,6 +195,14 @@ mod tests {
         let unknown =
             [&ebml[..], &[0x18, 0x53, 0x80, 0x67, 0x01, 255, 255, 255, 255, 255, 255, 255]].concat();
         assert_eq!(of(&unknown).bytes, None);
+    }
+
+    #[test]
+    fn a_movie_that_only_refers_to_another_is_told() {
+        let url = boxed(b"rdrf", b"url http://127.0.0.1:9/a.mov");
+        let moov = boxed(b"moov", &boxed(b"rmra", &boxed(b"rmda", &url)));
+        assert!(of(&[boxed(b"ftyp", b"qt  0000"), moov].concat()).is_reference);
+        assert!(!of(&mp4()).is_reference);
     }
 
     #[test]

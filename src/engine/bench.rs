@@ -1,12 +1,12 @@
 //! Runs a plan's data path as fast as it goes, with nothing behind it, and measures it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use reelflow_api::error::{Skip, StageError};
-use reelflow_api::item::{Catalogue, Origin};
+use reelflow_api::item::Catalogue;
 
 use super::blind;
 use super::deliver::Delivery;
@@ -96,19 +96,19 @@ pub fn bench(plan: Plan, options: &Options) -> Result<Measured, StageError> {
         pictures: shared.counts.pictures.load(Ordering::Relaxed),
         slots_empty: shared.counts.slots_empty.load(Ordering::Relaxed),
         stages: rows(&shared, &used, wall_s, (&waited, &busy)),
-        skipped: scans.skipped.into_iter().chain(shared.take_skips()).collect::<Vec<Skip>>(),
+        skipped: scans
+            .skipped
+            .into_iter()
+            .chain(scans.partial)
+            .chain(shared.take_skips())
+            .collect::<Vec<Skip>>(),
     })
 }
 
 /// Has the system forget the content of all files.
 fn forget(catalogues: &HashMap<String, Catalogue>) -> Result<(), StageError> {
     let media = catalogues.values().flat_map(|catalogue| &catalogue.segments).map(|segment| &segment.media);
-    let paths: BTreeSet<&PathBuf> = media
-        .filter_map(|media| match &media.origin {
-            Origin::File(path) => Some(path),
-            Origin::Pattern { .. } | Origin::Recorded(_) => None,
-        })
-        .collect();
+    let paths: BTreeSet<&Path> = media.filter_map(|media| media.origin.file()).collect();
     paths.into_iter().try_for_each(|path| files::forget(path))
 }
 

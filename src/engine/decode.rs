@@ -164,7 +164,7 @@ impl Work {
             Ok(pictures) => pictures,
             Err(failure) => {
                 return Ok(Err(Skip {
-                    file: media.name.clone().into(),
+                    file: media.origin.path().unwrap_or_else(|| media.name.clone().into()),
                     stage: "decode".to_owned(),
                     reason: failure.reason,
                     message: failure.message,

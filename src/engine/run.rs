@@ -98,6 +98,7 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     counters.inputs_ok = scans.inputs_ok;
     counters.segments = scans.segments;
     driver::note_left_out(std::mem::take(&mut scans.skipped), &mut quarantine, &mut counters)?;
+    driver::note_partial(std::mem::take(&mut scans.partial), &mut quarantine, &mut counters)?;
     scans.check_budget(&settings, "quarantine.jsonl")?;
     let files = parts.files();
     let checkpoint = resume_point.map(|point| fitting(point, &scans.fixed, &files)).transpose()?;

@@ -26,6 +26,8 @@ pub struct Scans {
     pub changing: Option<Changing>,
     /// Every input that was left out, with its reason.
     pub skipped: Vec<Skip>,
+    /// What is missing of inputs that are used all the same.
+    pub partial: Vec<Skip>,
     /// Inputs listed or skipped.
     pub inputs_seen: u64,
     /// Inputs with at least one segment.
@@ -206,11 +208,12 @@ impl Scans {
     }
 
     fn add(&mut self, scanned: Scanned) -> Catalogue {
-        let Scanned { catalogue, skipped, inputs_seen, inputs_ok, .. } = scanned;
+        let Scanned { catalogue, skipped, partial, inputs_seen, inputs_ok, .. } = scanned;
         self.inputs_seen += inputs_seen;
         self.inputs_ok += inputs_ok;
         self.segments += catalogue.segments.len() as u64;
         self.skipped.extend(skipped);
+        self.partial.extend(partial);
         catalogue
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use reelflow_api::error::{Skip, StageError};
 use reelflow_api::item::{Batch, Catalogue, Media, Origin, Segment, SegmentId};
-use reelflow_api::stage::{Candidate, Listing, OnError, Source};
+use reelflow_api::stage::{Candidate, Limits, Listing, OnError, Source};
 
 use super::Embedded;
 use crate::config;
@@ -66,7 +66,8 @@ impl Clips {
         let sources: Vec<(&str, &dyn Source)> =
             sources.iter().map(|(id, source)| (*id, source as &dyn Source)).collect();
         let scanned = catalogue::build(&sources, parts.frames_min(&sampler))?;
-        let Scanned { catalogue, skipped, inputs_seen, .. } = scanned;
+        let Scanned { catalogue, mut skipped, partial, inputs_seen, .. } = scanned;
+        skipped.extend(partial);
         Ok(Self { pipeline, sampler, catalogue, skipped, inputs_seen })
     }
 
@@ -173,10 +174,9 @@ impl Source for Chosen<'_> {
         let mut listing = self.source.list()?;
         if let Some(only) = self.choice.only {
             let named = |path: &Path| path.to_string_lossy().contains(only);
-            listing.candidates.retain(|Candidate { origin, .. }| match origin {
-                Origin::File(path) => named(path),
-                Origin::Pattern { .. } | Origin::Recorded(_) => false,
-            });
+            listing
+                .candidates
+                .retain(|Candidate { origin, .. }| origin.path().is_some_and(|path| named(&path)));
             listing.skipped.retain(|skip| named(&skip.file));
         }
         let labels: BTreeSet<&str> =
@@ -197,6 +197,10 @@ impl Source for Chosen<'_> {
             listing.candidates.iter_mut().for_each(|candidate| candidate.span_secs = self.choice.span_secs);
         }
         Ok(listing)
+    }
+
+    fn limits(&self) -> Limits {
+        self.source.limits()
     }
 
     fn describe(&self, origin: &Origin) -> Option<Media> {

@@ -1,6 +1,6 @@
 //! Figures of evaluations whose answer is known.
 
-use reelflow_api::item::{Media, Orientation, Origin, SegmentId};
+use reelflow_api::item::{Media, Orientation, Origin, Part, SegmentId};
 use reelflow_api::rng::Key;
 
 use super::*;
@@ -41,6 +41,7 @@ fn segment(number: u64, label: Name, group: Name, split: Name) -> Arc<Segment> {
         codec: "none".into(),
         bytes: 0,
         track: None,
+        part: Part::default(),
     };
     Arc::new(Segment {
         id: SegmentId(number),

@@ -22,7 +22,7 @@ pub(crate) mod fixture {
 
     use std::sync::Arc;
 
-    use reelflow_api::item::{Catalogue, Media, Orientation, Origin, Segment, SegmentId};
+    use reelflow_api::item::{Catalogue, Media, Orientation, Origin, Part, Segment, SegmentId};
     use reelflow_api::spec::{Settings, Spec, Table, read};
     use reelflow_api::stage::{Place, Sampler, Stage};
     use toml::de::DeTable;
@@ -51,6 +51,7 @@ pub(crate) mod fixture {
             codec: "pattern".into(),
             bytes: 0,
             track: None,
+            part: Part::default(),
         };
         Arc::new(Segment {
             id: SegmentId(id),

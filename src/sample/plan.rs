@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use reelflow_api::error::StageError;
-use reelflow_api::item::{Catalogue, ClipPlan, Media, Origin, SamplePlan, Segment};
+use reelflow_api::item::{Catalogue, ClipPlan, Media, SamplePlan, Segment};
 use reelflow_api::rng::Key;
 use reelflow_api::spec::{Kind, Output, Port, Problem, Settings, Spec, Table, read, schema_of};
 use reelflow_api::stage::{Place, Sampler, Stage};
@@ -239,10 +239,8 @@ impl Places {
     fn of(catalogue: &Catalogue) -> Self {
         let mut listed: HashMap<PathBuf, Vec<usize>> = HashMap::new();
         for (index, segment) in catalogue.segments.iter().enumerate() {
-            let path = match &segment.media.origin {
-                Origin::File(path) => absolute(path),
-                Origin::Pattern { .. } | Origin::Recorded(_) => PathBuf::from(&segment.media.name),
-            };
+            let media = &segment.media;
+            let path = media.origin.path().map_or_else(|| PathBuf::from(&media.name), |path| absolute(&path));
             listed.entry(path).or_default().push(index);
         }
         let mut media: Vec<(&PathBuf, &Vec<usize>)> = listed.iter().collect();
@@ -270,7 +268,7 @@ fn absolute(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use reelflow_api::item::{Given, Orientation};
+    use reelflow_api::item::{Given, Orientation, Origin};
 
     use super::*;
     use crate::sample::fixture;

@@ -27,6 +27,8 @@ pub struct Scanned {
     pub inputs_seen: u64,
     /// Inputs with at least one segment in the catalogue.
     pub inputs_ok: u64,
+    /// What is missing of inputs that are in the catalogue all the same.
+    pub partial: Vec<Skip>,
     /// Skips by reason.
     pub by_reason: BTreeMap<SkipReason, u64>,
     /// Of each segment of the catalogue, in its order, where it comes from.
@@ -97,26 +99,27 @@ fn scan(
     let probed = probe_all(source, &listing.candidates, kept);
     scanned.inputs_seen += (listing.skipped.len() + probed.len()) as u64;
     let mut skipped = listing.skipped;
-    let mut found = Vec::new();
+    let (mut found, mut partial) = (Vec::new(), Vec::new());
     let of: Arc<str> = id.into();
     for (candidate, Probed { media, content }) in listing.candidates.iter().zip(probed) {
         match segments_of(id, source, candidate, media, frames_min) {
             Ok(segments) => {
                 scanned.inputs_ok += 1;
+                partial.extend(segments.first().and_then(|segment| missing(&segment.media)));
                 let mark = |segment| (Arc::new(segment), Mark { source: Arc::clone(&of), content });
                 found.extend(segments.into_iter().map(mark));
             }
             Err(skip) => skipped.push(skip),
         }
     }
-    if let (OnError::Fail, Some(bad)) = (source.on_error(), skipped.first()) {
+    if let (OnError::Fail, Some(bad)) = (source.on_error(), skipped.iter().chain(&partial).next()) {
         let (file, reason) = (bad.file.display(), bad.reason.as_str());
         return Err(StageError::failed(
             stage,
             format!(
                 "{file}: {reason}: {} (of {} bad inputs the first; on_error = \"fail\")",
                 bad.message,
-                skipped.len()
+                skipped.len() + partial.len()
             ),
         ));
     }
@@ -124,6 +127,7 @@ fn scan(
         *scanned.by_reason.entry(skip.reason).or_default() += 1;
     }
     scanned.skipped.extend(skipped);
+    scanned.partial.extend(partial);
     Ok(found)
 }
 
@@ -166,7 +170,7 @@ const PROBED_AT_ONCE: usize = 1024;
 fn identity(candidate: &Candidate) -> Option<[u64; 5]> {
     match &candidate.origin {
         Origin::File(path) => files::identity(path),
-        Origin::Pattern { .. } | Origin::Recorded(_) => None,
+        Origin::Member(_) | Origin::Pattern { .. } | Origin::Recorded(_) => None,
     }
 }
 
@@ -176,17 +180,28 @@ fn probe(source: &dyn Source, origin: &Origin, identity: Option<[u64; 5]>, kept:
         return Probed { media: Ok(Arc::new(media)), content: None };
     }
     let (Origin::File(path), Some(identity), Some(kept)) = (origin, identity, kept) else {
-        return Probed { media: decode::probe(origin).map(Arc::new), content: None };
+        return Probed { media: decode::probe_within(origin, &source.limits()).map(Arc::new), content: None };
     };
     // What could be read once may be forbidden now; then probing says so.
-    if let Some(probed) = files::may_read(path).then(|| kept.find(path, &identity)).flatten() {
+    if let Some(probed) = files::may_read(path).then(|| kept.find(path, &identity)).flatten()
+        && is_within(&probed, source)
+    {
         return probed;
     }
-    let media = decode::probe(origin).map(Arc::new);
+    let media = decode::probe_within(origin, &source.limits()).map(Arc::new);
     let content = media.as_ref().ok().and_then(|_| content::of_file(path).ok());
     let probed = Probed { media, content };
     kept.note(path, &identity, &probed);
     probed
+}
+
+/// Whether what was kept is within the limits that the source has now; if not, probing says so.
+fn is_within(probed: &Probed, source: &dyn Source) -> bool {
+    let limits = source.limits();
+    let is_small = |media: &Arc<Media>| {
+        media.bytes <= limits.bytes && u64::from(media.width) * u64::from(media.height) <= limits.pixels
+    };
+    probed.media.as_ref().map_or(true, |media| parts(media).all(|media| is_small(&media)))
 }
 
 /// The segments of one candidate, at least one.
@@ -198,25 +213,47 @@ pub(super) fn segments_of(
     frames_min: u32,
 ) -> Result<Vec<Segment>, Skip> {
     let media = media.map_err(|failure| skip(candidate, failure.reason, failure.message, failure.at_secs))?;
-    let pieces = cut(&media.times, candidate.span_secs, source.segment_secs(), frames_min.max(1));
-    if pieces.is_empty() {
-        let found = in_span(&media.times, candidate.span_secs).len();
-        let part = if candidate.span_secs.is_some() { " in the listed span" } else { "" };
-        let message = format!("{found} frames{part}, a window needs {frames_min}");
-        return Err(skip(candidate, SkipReason::TooShort, message, None));
-    }
-    Ok(pieces
-        .into_iter()
-        .map(|piece| Segment {
-            id: segment_id(id, candidate, piece.number),
+    let frames_min = frames_min.max(1);
+    let mut segments = Vec::new();
+    for (part, media) in parts(&media).enumerate() {
+        let pieces = cut(&media.times, candidate.span_secs, source.segment_secs(), frames_min);
+        segments.extend(pieces.into_iter().map(|piece| Segment {
+            id: segment_id(id, candidate, part as u64, &piece),
             media: Arc::clone(&media),
             first: piece.first,
             count: piece.count,
             label: candidate.label.clone(),
             group: candidate.group.clone(),
             split: candidate.split.clone(),
-        })
-        .collect())
+        }));
+    }
+    if segments.is_empty() {
+        if let Some(missing) = missing(&media) {
+            return Err(skip(candidate, missing.reason, missing.message, missing.at_secs));
+        }
+        let found: usize = parts(&media).map(|media| in_span(&media.times, candidate.span_secs).len()).sum();
+        let part = if candidate.span_secs.is_some() { " in the listed span" } else { "" };
+        let message = format!("{found} frames{part}, a window needs {frames_min}");
+        return Err(skip(candidate, SkipReason::TooShort, message, None));
+    }
+    Ok(segments)
+}
+
+/// A medium and the parts behind it, where pictures have another size or time begins anew.
+fn parts(media: &Arc<Media>) -> impl Iterator<Item = Arc<Media>> {
+    std::iter::successors(Some(Arc::clone(media)), |media| media.part.next.clone())
+}
+
+/// What is missing of a medium that can be used all the same.
+fn missing(media: &Media) -> Option<Skip> {
+    let damage = media.part.damage.as_ref()?;
+    Some(Skip {
+        file: media.origin.path().unwrap_or_else(|| (&media.name).into()),
+        stage: "probe".to_owned(),
+        reason: damage.reason,
+        message: format!("{}; what is there is used", damage.message),
+        at_secs: damage.at_secs,
+    })
 }
 
 /// Makes media whose frames have the same times share them: most files of an archive have one frame rate.
@@ -236,22 +273,22 @@ fn share_times<'m>(media: impl Iterator<Item = &'m mut Arc<Media>>) {
 pub(super) fn name_of(origin: &Origin) -> String {
     match origin {
         Origin::File(path) => path.display().to_string(),
+        Origin::Member(member) => member.path().display().to_string(),
         Origin::Pattern { number } => format!("pattern:{number}"),
         Origin::Recorded(_) => "recording".to_owned(),
     }
 }
 
 fn skip(candidate: &Candidate, reason: SkipReason, message: String, at_secs: Option<f64>) -> Skip {
-    let file = match &candidate.origin {
-        Origin::File(path) => path.clone(),
-        pattern => name_of(pattern).into(),
-    };
+    let file = candidate.origin.path().unwrap_or_else(|| name_of(&candidate.origin).into());
     Skip { file, stage: "probe".to_owned(), reason, message, at_secs }
 }
 
-/// A piece of a medium: `number` counts whole lengths of time, so that it stays when others go.
+/// A piece of a medium: `run` counts the jumps of time before it, `number` whole lengths of time, so that they stay
+/// when others go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Piece {
+    run: u64,
     number: u64,
     first: u32,
     count: u32,
@@ -266,7 +303,25 @@ pub(super) fn in_span(times: &[u64], span_secs: Option<(f64, f64)>) -> std::ops:
     first..past.max(first)
 }
 
-/// Cuts the frames of a span into pieces of `segment_secs`, counted from the span's first frame.
+/// Least gap between two frames, nanoseconds, that is a jump of time: no clip crosses it.
+const JUMP: u64 = 5_000_000_000;
+/// And in usual gaps of the same medium, so that pictures that come seldom are no jumps.
+const JUMP_GAPS: u64 = 10;
+
+/// Gap from which on time jumps in `times`; `u64::MAX` if it never does.
+fn jump(times: &[u64]) -> u64 {
+    let gaps = || times.windows(2).map(|pair| pair[1] - pair[0]);
+    if gaps().all(|gap| gap < JUMP) {
+        return u64::MAX;
+    }
+    let mut gaps: Vec<u64> = gaps().collect();
+    let middle = gaps.len() / 2;
+    let usual = *gaps.select_nth_unstable(middle).1;
+    JUMP.max(usual.saturating_mul(JUMP_GAPS))
+}
+
+/// Cuts the frames of a span into pieces of `segment_secs`, counted from the span's first frame, and where time
+/// jumps.
 ///
 /// A last piece with fewer than `frames_min` frames joins the one before it, so no footage is lost; other
 /// pieces with too few frames (a pause in the recording) are left out.
@@ -279,17 +334,20 @@ fn cut(
     let range = in_span(times, span_secs);
     let Some(&start) = times.get(range.start).filter(|_| !range.is_empty()) else { return Vec::new() };
     let length = segment_secs.map_or(u64::MAX, |secs| ((secs * 1e9).round() as u64).max(1));
+    let (jump, mut run, mut last) = (jump(&times[range.clone()]), 0, start);
     let mut pieces: Vec<Piece> = Vec::new();
     for position in range {
-        let number = (times[position] - start) / length;
+        run += u64::from(times[position] - last >= jump);
+        last = times[position];
+        let number = (last - start) / length;
         match pieces.last_mut() {
-            Some(piece) if piece.number == number => piece.count += 1,
-            _ => pieces.push(Piece { number, first: position as u32, count: 1 }),
+            Some(piece) if (piece.run, piece.number) == (run, number) => piece.count += 1,
+            _ => pieces.push(Piece { run, number, first: position as u32, count: 1 }),
         }
     }
     if let [.., before, last] = &mut pieces[..]
         && last.count < frames_min
-        && last.number == before.number + 1
+        && (last.run, last.number) == (before.run, before.number + 1)
     {
         before.count += last.count;
         pieces.pop();
@@ -298,24 +356,29 @@ fn cut(
     pieces
 }
 
-/// 63 bits of a hash over the source's id, the origin as listed, the listed span and the piece's number.
-fn segment_id(source: &str, candidate: &Candidate, piece: u64) -> SegmentId {
+/// 63 bits of a hash over the source's id, the origin as listed, the listed span and the piece's number; behind a
+/// jump or in a later part of the medium, over those too.
+fn segment_id(source: &str, candidate: &Candidate, in_media: u64, piece: &Piece) -> SegmentId {
     let mut hash = Xxh3::new();
     let mut part = |bytes: &[u8]| {
         hash.update(&(bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
     part(source.as_bytes());
-    match &candidate.origin {
-        Origin::File(path) => part(path.as_os_str().as_encoded_bytes()),
-        Origin::Pattern { number } => part(format!("pattern:{number}").as_bytes()),
-        Origin::Recorded(_) => unreachable!("a feed names its own segments"),
+    match candidate.origin.path() {
+        // A member is named as a file in a folder of the archive's name would be.
+        Some(path) => part(path.as_os_str().as_encoded_bytes()),
+        None => part(name_of(&candidate.origin).as_bytes()),
     }
     if let Some((start, end)) = candidate.span_secs {
         part(&start.to_le_bytes());
         part(&end.to_le_bytes());
     }
-    part(&piece.to_le_bytes());
+    part(&piece.number.to_le_bytes());
+    if (in_media, piece.run) != (0, 0) {
+        part(&in_media.to_le_bytes());
+        part(&piece.run.to_le_bytes());
+    }
     SegmentId(hash.digest() >> 1)
 }
 
@@ -410,6 +473,23 @@ mod tests {
         );
         assert_eq!(cut_in(Some(0.4), None, 7)[..], []);
         assert_eq!(cut_in(None, Some((0.25, 0.6)), 1), [(3, 3); 3]);
+    }
+
+    #[test]
+    fn no_piece_crosses_a_jump_of_time() {
+        let secs = |list: &[u64]| list.iter().map(|secs| secs * 1_000_000_000).collect::<Vec<u64>>();
+        let runs = |times: &[u64], segment_secs| -> Vec<(u64, u32, u32)> {
+            cut(times, None, segment_secs, 1)
+                .iter()
+                .map(|piece| (piece.run, piece.first, piece.count))
+                .collect()
+        };
+        let jumping = secs(&[0, 1, 2, 3, 5003, 5004, 5005]);
+        assert_eq!(runs(&jumping, None), [(0, 0, 4), (1, 4, 3)]);
+        assert_eq!(runs(&jumping, Some(10_000.0)), [(0, 0, 4), (1, 4, 3)]);
+        // Pictures that come every ten seconds do not jump, and neither does a pause of four.
+        assert_eq!(runs(&secs(&[0, 10, 20, 30, 40]), None), [(0, 0, 5)]);
+        assert_eq!(runs(&secs(&[0, 1, 2, 6, 7]), None), [(0, 0, 5)]);
     }
 
     #[test]

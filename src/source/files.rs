@@ -1,4 +1,4 @@
-//! Video files: named one by one, by glob, by folder, or in lists. Opens none of them.
+//! Video files: named one by one, by glob, by folder, in lists, or in archives. Opens none of them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,18 +10,19 @@ use globset::GlobBuilder;
 use reelflow_api::error::{Skip, SkipReason, StageError};
 use reelflow_api::item::Origin;
 use reelflow_api::spec::{Invalid, Kind, Output, Port, Settings, Spec, read, schema_of};
-use reelflow_api::stage::{Candidate, Listing, OnError, Source, Stage};
+use reelflow_api::stage::{Candidate, Limits, Listing, OnError, Source, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
-use super::list;
+use super::{list, shards};
+use crate::archive;
 
 /// How `files` describes itself.
 pub const SPEC: Spec = Spec {
     name: "files",
     kind: Kind::Source,
-    summary: "Video files: paths, globs, folders, lists.",
+    summary: "Video files: paths, globs, folders, lists, tar and zip archives.",
     accepts: &[],
     output: Output::Carries(Port::Segments),
     example: "paths = [\"videos\", \"more/**/*.mp4\", \"list.csv\"]",
@@ -41,7 +42,9 @@ const LISTS: [&str; 3] = ["txt", "csv", "tsv"];
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 struct FilesSettings {
-    /// Files, folders (with all below), globs (`*`, `**`, `?`, `[…]`, `{a,b}`), and lists: `.txt` with a path
+    /// Files, folders (with all below), globs (`*`, `**`, `?`, `[…]`, `{a,b}`), archives (`.tar`, `.tar.gz`, `.tgz`,
+    /// `.tar.zst`, `.zip`; read where they lie, with labels from `key.cls`, `key.json` or `key.txt` beside
+    /// `key.mp4`), and lists: `.txt` with a path
     /// a line, `.csv` or `.tsv` with a header (`path`, and optionally `label`, `split`, `group`, `start_secs`,
     /// `end_secs`), and the lists of UCF101 (`trainlist01.txt`), HMDB51 (`CLASS_test_split1.txt`) and Kinetics
     /// (`.csv` with `youtube_id`) as published. Relative to the current folder; inside a list, to `root` or the
@@ -58,7 +61,7 @@ struct FilesSettings {
     labels: Labels,
     /// Seconds of the pieces a longer file is cut into; whole files if not given.
     #[serde(default)]
-    #[schemars(range(min = 0.01, max = 1e6))]
+    #[schemars(range(min = 0.001, max = 1e6))]
     segment_secs: Option<f64>,
     /// What becomes of an input that cannot be used.
     #[serde(default)]
@@ -71,6 +74,40 @@ struct FilesSettings {
     #[serde(default = "watch_secs")]
     #[schemars(range(min = 0.01, max = 86400.0))]
     watch_secs: f64,
+    /// Most pixels of a picture; larger ones are left out before a decoder makes one. 8192x4320 if not given.
+    #[serde(default = "pixels_max")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pixels_max: u64,
+    /// Most MiB of a file; larger ones are left out.
+    #[serde(default = "file_mib_max")]
+    #[schemars(range(min = 1))]
+    file_mib_max: u64,
+    /// Most seconds that looking at a file may take when it is scanned.
+    #[serde(default = "probe_secs_max")]
+    #[schemars(range(min = 1.0, max = 1e6))]
+    probe_secs_max: f64,
+    /// MiB of memory for unpacked members of archives, and the most of a single one; of several sources the largest
+    /// counts. Members of a plain tar are not unpacked. A tar that is compressed as a whole and does not fit is
+    /// unpacked again from its start whenever a member is wanted that is not in memory.
+    #[serde(default = "unpacked_mib")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    unpacked_mib: u64,
+}
+
+fn pixels_max() -> u64 {
+    Limits::default().pixels
+}
+
+fn file_mib_max() -> u64 {
+    Limits::default().bytes >> 20
+}
+
+fn probe_secs_max() -> f64 {
+    Limits::default().probe_secs
+}
+
+fn unpacked_mib() -> u64 {
+    256
 }
 
 fn watch_secs() -> f64 {
@@ -88,6 +125,16 @@ enum Labels {
     Folder,
 }
 
+impl Labels {
+    /// Label and split of a path.
+    fn of(self, path: &Path) -> (Option<Arc<str>>, Option<Arc<str>>) {
+        match self {
+            Self::None => (None, None),
+            Self::Folder => (folder_name(path), split_name(path)),
+        }
+    }
+}
+
 impl Settings for FilesSettings {
     fn check(&self) -> Vec<Invalid> {
         if self.paths.is_empty() {
@@ -100,6 +147,7 @@ impl Settings for FilesSettings {
 
 impl Source for FilesSettings {
     fn list(&self) -> Result<Listing, StageError> {
+        archive::allow(self.unpacked_mib << 20);
         let mut found = Found { labels: self.labels, root: self.root.clone(), ..Found::default() };
         for path in &self.paths {
             found.add(path)?;
@@ -137,6 +185,11 @@ impl Source for FilesSettings {
     fn watch_secs(&self) -> Option<f64> {
         self.watch.then_some(self.watch_secs)
     }
+
+    fn limits(&self) -> Limits {
+        let bytes = self.file_mib_max.saturating_mul(1 << 20);
+        Limits { pixels: self.pixels_max, bytes, probe_secs: self.probe_secs_max }
+    }
 }
 
 /// Everything below `paths`, for sources that play files.
@@ -164,7 +217,8 @@ impl Found {
     fn add(&mut self, text: &str) -> Result<(), StageError> {
         let path = Path::new(text);
         match fs::metadata(path) {
-            Ok(about) if about.is_dir() => self.add_folder(path, &|path| has_extension(path, &EXTENSIONS)),
+            Ok(about) if about.is_dir() => self.add_whole_folder(path)?,
+            Ok(about) if about.is_file() && archive::is_named(path) => self.add_archive(path)?,
             Ok(_) if has_extension(path, &LISTS) => self.add_list(path)?,
             Ok(_) => self.add_file(path),
             Err(_) if text.contains(['*', '?', '[', '{']) => self.add_glob(text)?,
@@ -173,11 +227,33 @@ impl Found {
         Ok(())
     }
 
-    fn add_folder(&mut self, folder: &Path, wanted: &dyn Fn(&Path) -> bool) {
-        for entry in WalkDir::new(folder).follow_links(true) {
+    /// A folder that was named itself is an input: it is told if there is nothing in it.
+    fn add_whole_folder(&mut self, folder: &Path) -> Result<(), StageError> {
+        let before = self.candidates.len() + self.skipped.len();
+        let wanted = |path: &Path| has_extension(path, &EXTENSIONS) || archive::is_named(path);
+        self.add_folder(folder, usize::MAX, &wanted)?;
+        if self.candidates.len() + self.skipped.len() == before && has_extension(folder, &EXTENSIONS) {
+            self.skip(folder, SkipReason::NotRegular, "is a folder without videos, not a file".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Adds what is wanted, at most `depth` folders down.
+    fn add_folder(
+        &mut self,
+        folder: &Path,
+        depth: usize,
+        wanted: &dyn Fn(&Path) -> bool,
+    ) -> Result<(), StageError> {
+        for entry in WalkDir::new(folder).follow_links(true).max_depth(depth) {
             match entry {
                 Ok(entry) if !entry.file_type().is_dir() && wanted(entry.path()) => {
-                    self.add_file(entry.path())
+                    let path = entry.path();
+                    if entry.file_type().is_file() && archive::is_named(path) {
+                        self.add_archive(path)?;
+                    } else {
+                        self.add_file(path);
+                    }
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -188,6 +264,22 @@ impl Found {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn add_archive(&mut self, path: &Path) -> Result<(), StageError> {
+        let path = path.strip_prefix("./").unwrap_or(path);
+        let labels = self.labels;
+        let by_path = |path: &Path| labels.of(path);
+        let listing = shards::list(path, &|name| has_extension(name, &EXTENSIONS), &by_path)?;
+        for candidate in listing.candidates {
+            let path = candidate.origin.path().unwrap_or_default();
+            self.candidates.entry((path, None)).or_insert(candidate);
+        }
+        for skip in listing.skipped {
+            self.skipped.entry(skip.file.clone()).or_insert(skip);
+        }
+        Ok(())
     }
 
     fn add_glob(&mut self, pattern: &str) -> Result<(), StageError> {
@@ -201,9 +293,13 @@ impl Found {
         let from = if fixed.as_os_str().is_empty() { Path::new(".") } else { fixed.as_path() };
         let before = self.candidates.len() + self.skipped.len();
         let matches = |path: &Path| matcher.is_match(path.strip_prefix("./").unwrap_or(path));
-        self.add_folder(from, &|path| matches(path) && !has_extension(path, &LISTS));
+        // Folders that nothing of the pattern can lie in are not looked into: they may be closed to us.
+        let deepest = Path::new(pattern).components().count() - fixed.components().count();
+        let depth = if pattern.contains("**") { usize::MAX } else { deepest };
+        self.add_folder(from, depth, &|path| matches(path) && !has_extension(path, &LISTS))?;
         // HMDB51 has a list a class.
-        let lists = WalkDir::new(from).follow_links(true).sort_by_file_name().into_iter().flatten();
+        let lists =
+            WalkDir::new(from).follow_links(true).max_depth(depth).sort_by_file_name().into_iter().flatten();
         for list in lists.map(walkdir::DirEntry::into_path).filter(|path| has_extension(path, &LISTS)) {
             if matches(&list) && list.is_file() {
                 self.add_list(&list)?;
@@ -244,10 +340,7 @@ impl Found {
             }
             Ok(about) if about.len() == 0 => self.skip(path, SkipReason::Empty, "has 0 bytes".to_owned()),
             Ok(_) => {
-                let (label, split) = match self.labels {
-                    Labels::None => (None, None),
-                    Labels::Folder => (folder_name(path), split_name(path)),
-                };
+                let (label, split) = self.labels.of(path);
                 let origin = Origin::File(path.to_owned());
                 return Some(Candidate { origin, label, group: None, split, span_secs: None });
             }

@@ -1,6 +1,7 @@
 //! Tests of the `files` source: what is listed, in which order, and what is left out with which reason.
 
 use super::*;
+use crate::testing::archives::{member, tar};
 
 fn settings(dir: &Path, paths: &[&str], labels: Labels) -> FilesSettings {
     let paths = paths.iter().map(|path| dir.join(path).to_string_lossy().into_owned()).collect();
@@ -13,6 +14,10 @@ fn settings(dir: &Path, paths: &[&str], labels: Labels) -> FilesSettings {
         on_error: OnError::default(),
         watch: false,
         watch_secs: 1.0,
+        pixels_max: pixels_max(),
+        file_mib_max: file_mib_max(),
+        probe_secs_max: probe_secs_max(),
+        unpacked_mib: unpacked_mib(),
     }
 }
 
@@ -29,9 +34,8 @@ fn folder(names: &[&str]) -> tempfile::TempDir {
 
 /// Names of the candidates below `dir`.
 fn names(dir: &Path, listing: &Listing) -> Vec<String> {
-    let name = |candidate: &Candidate| match &candidate.origin {
-        Origin::File(path) => path.strip_prefix(dir).unwrap().to_string_lossy().into_owned(),
-        Origin::Pattern { .. } | Origin::Recorded(_) => unreachable!("files are files"),
+    let name = |candidate: &Candidate| {
+        candidate.origin.path().unwrap().strip_prefix(dir).unwrap().to_string_lossy().into_owned()
     };
     listing.candidates.iter().map(name).collect()
 }
@@ -125,4 +129,46 @@ fn a_glob_of_lists_reads_them_and_a_split_may_be_chosen() {
     assert_eq!(names(dir.path(), &train.list().unwrap()), ["jump/c.avi", "wave/a.avi"]);
     let error = FilesSettings { split: Some("dev".to_owned()), ..all }.list().unwrap_err();
     assert!(error.message.starts_with("no video of split `dev`"), "{error}");
+}
+
+#[test]
+fn archives_give_their_members_with_the_labels_beside_them() {
+    let dir = folder(&["v.mp4"]);
+    let bytes = tar(&[
+        member("walk/2.mp4", b'0', "", b"x"),
+        member("walk/1.mp4", b'0', "", b"x"),
+        member("walk/1.cls", b'0', "", b"3\n"),
+        member("inner.tar", b'0', "", b"x"),
+        member("zero.mp4", b'0', "", b""),
+        member("notes.md", b'0', "", b"x"),
+    ]);
+    fs::write(dir.path().join("s.tar"), bytes).unwrap();
+    fs::write(dir.path().join("no.tar"), "just text").unwrap();
+    // The whole folder, and an archive that is in it once more.
+    let listing = settings(dir.path(), &["", "s.tar"], Labels::Folder).list().unwrap();
+    assert_eq!(names(dir.path(), &listing), ["s.tar/walk/1.mp4", "s.tar/walk/2.mp4", "v.mp4"]);
+    let labels: Vec<_> = listing.candidates.iter().map(|found| found.label.as_deref()).collect();
+    assert_eq!(labels[..2], [Some("3"), Some("walk")]);
+    let reasons: Vec<_> = listing.skipped.iter().map(|skip| skip.reason).collect();
+    assert_eq!(reasons, [SkipReason::NotMedia, SkipReason::Limit, SkipReason::Empty]);
+    let hostile = tar(&[member("../v.mp4", b'0', "", b"x")]);
+    fs::write(dir.path().join("no.tar"), hostile).unwrap();
+    let error = settings(dir.path(), &[""], Labels::None).list().unwrap_err();
+    assert_eq!(error.code, 78, "{error}");
+}
+
+#[test]
+fn a_folder_that_is_called_like_a_video_and_has_none_is_told() {
+    let dir = folder(&["v.mp4/readme.md", "w.mp4"]);
+    let listing = settings(dir.path(), &["v.mp4", "w.mp4"], Labels::None).list().unwrap();
+    assert_eq!(names(dir.path(), &listing), ["w.mp4"]);
+    assert_eq!(listing.skipped[0].reason, SkipReason::NotRegular);
+}
+
+#[test]
+fn a_glob_does_not_look_into_folders_that_it_cannot_match_in() {
+    let dir = folder(&["a.mp4", "deep/b.mp4"]);
+    std::os::unix::fs::symlink("nowhere", dir.path().join("deep/a.mp4")).unwrap();
+    let listing = settings(dir.path(), &["a*"], Labels::None).list().unwrap();
+    assert_eq!((names(dir.path(), &listing), listing.skipped.len()), (vec!["a.mp4".to_owned()], 0));
 }

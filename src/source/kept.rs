@@ -232,7 +232,7 @@ impl Kept {
     /// Takes down what probing the file `path` found; `identity` is from before it was read.
     pub fn note(&self, path: &Path, identity: &[u64; 5], probed: &Probed) {
         self.probed.fetch_add(1, Ordering::Relaxed);
-        if probed.media.as_ref().is_err_and(|failure| !record::stays(failure.reason)) {
+        if !record::stays(probed) {
             return;
         }
         let mut out = Out::default();

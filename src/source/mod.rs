@@ -25,6 +25,8 @@ pub mod replay;
 #[cfg(feature = "gst")]
 pub mod rtsp;
 #[cfg(feature = "gst")]
+mod shards;
+#[cfg(feature = "gst")]
 pub mod srt;
 pub mod test;
 pub mod watch;

@@ -30,6 +30,10 @@ impl Place {
                 bytes.push(0);
                 write_path(path, &mut bytes);
             }
+            Origin::Member(member) => {
+                bytes.push(0);
+                write_path(&member.path(), &mut bytes);
+            }
             Origin::Pattern { number } => {
                 bytes.push(1);
                 bytes.extend(number.to_be_bytes());
@@ -41,6 +45,7 @@ impl Place {
             }
         }
         bytes.push(END);
+        bytes.extend(segment.media.part.before.to_be_bytes());
         bytes.extend(segment.first.to_be_bytes());
         bytes.extend(segment.count.to_be_bytes());
         bytes.extend(segment.id.0.to_be_bytes());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use reelflow_api::error::{Skip, StageError};
 use reelflow_api::feed::{Feed, Running, Tell};
-use reelflow_api::item::{Media, Origin};
+use reelflow_api::item::Media;
 use reelflow_api::spec::{Invalid, Kind, Output, Port, Settings, Spec, read, schema_of};
 use reelflow_api::stage::{Candidate, Listing, Stage};
 
@@ -165,9 +165,6 @@ impl Player<'_> {
 
 fn skip(candidate: &Candidate, stage: &str, failure: Failure) -> Skip {
     let Failure { reason, message, at_secs } = failure;
-    let file = match &candidate.origin {
-        Origin::File(path) => path.clone(),
-        other => unreachable!("files are listed, not {other:?}"),
-    };
+    let file = candidate.origin.path().expect("only files and members of archives are listed");
     Skip { file, stage: stage.to_owned(), reason, message, at_secs }
 }

@@ -5,12 +5,12 @@
 //! was changed leaves at once: its old content is gone.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use reelflow_api::error::{Skip, SkipReason, StageError};
-use reelflow_api::item::{Origin, Segment, SegmentId};
+use reelflow_api::item::{Segment, SegmentId};
 use reelflow_api::stage::{Candidate, Listing, OnError, Source};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -279,18 +279,12 @@ impl Known {
 
 fn name(candidate: &Candidate) -> Name {
     let span = candidate.span_secs.map(|(start, end)| (start.to_bits(), end.to_bits()));
-    let path =
-        file_of(&candidate.origin).map_or_else(|| PathBuf::from(name_of(&candidate.origin)), Path::to_owned);
+    let path = candidate.origin.path().unwrap_or_else(|| name_of(&candidate.origin).into());
     (path, span)
 }
 
-/// The file that a medium is in.
-fn file_of(origin: &Origin) -> Option<&Path> {
-    if let Origin::File(path) = origin { Some(path) } else { None }
-}
-
 fn mark_of(candidate: &Candidate) -> Mark {
-    file_of(&candidate.origin).map_or([0; 5], |path| files::identity(path).unwrap_or(NO_MARK))
+    candidate.origin.file().map_or([0; 5], |path| files::identity(path).unwrap_or(NO_MARK))
 }
 
 /// What stays the same when a file is copied with its times: length and time of writing.
@@ -301,7 +295,7 @@ fn content(mark: Mark) -> u64 {
 
 /// Whether a file that is not listed is neither gone nor left out on purpose.
 fn is_out_of_reach(candidate: &Candidate) -> bool {
-    let Some(path) = file_of(&candidate.origin) else { return false };
+    let Some(path) = candidate.origin.file() else { return false };
     let error = std::fs::metadata(path).err().map(|error| error.kind());
     error
         .is_some_and(|kind| !matches!(kind, std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory))

@@ -15,6 +15,7 @@ use crate::bank::sealed;
 use crate::bank::snapshot::Snapshot;
 use crate::bank::{Bank, NO_SEGMENT};
 use crate::config;
+use crate::decode::bytes::Bytes;
 use crate::decode::{feed, promise};
 use crate::engine::checkpoint::{Manifest, seal_of};
 use crate::sample::plan_file;
@@ -111,7 +112,7 @@ pub fn list(bytes: &[u8]) {
 
 /// What a file says about its length, and the index of its access units, ten bytes each.
 pub fn index(bytes: &[u8]) {
-    let _ = promise::of(&mut std::io::Cursor::new(bytes), bytes.len() as u64);
+    let _ = promise::read(&Bytes::of(bytes.to_vec()));
     let unit = |b: &[u8]| Unit {
         offset: u64::from(u32::from_le_bytes([b[0], b[1], b[2], b[3]])) << (b[4] % 24),
         size: u32::from(u16::from_le_bytes([b[5], b[6]])),

@@ -1,11 +1,11 @@
 //! The nouns on the edges: segment, plan, frame, clip and batch.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::feed::Recording;
+use crate::error::SkipReason;
+pub use crate::origin::{Member, MemberPlace, Origin};
 use crate::pixels::Pixels;
 use crate::track::Track;
 
@@ -14,31 +14,6 @@ use crate::track::Track;
 /// 63 bits, so that it fits an `i64` tensor.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct SegmentId(pub u64);
-
-/// Where the pictures of a medium come from.
-#[derive(Clone, Debug)]
-pub enum Origin {
-    /// A media file.
-    File(PathBuf),
-    /// Computed pictures with known content; needs no library.
-    Pattern {
-        /// Chooses the picture.
-        number: u32,
-    },
-    /// Pictures of a live stream that are in memory.
-    Recorded(Arc<Recording>),
-}
-
-impl PartialEq for Origin {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::File(one), Self::File(two)) => one == two,
-            (Self::Pattern { number: one }, Self::Pattern { number: two }) => one == two,
-            (Self::Recorded(one), Self::Recorded(two)) => Arc::ptr_eq(one, two),
-            _ => false,
-        }
-    }
-}
 
 /// How a stored picture must be turned to stand upright: rotate clockwise, then mirror left-right.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -72,6 +47,30 @@ pub struct Media {
     pub bytes: u64,
     /// Where the file keeps its access units, if a decoder may read them without a demuxer.
     pub track: Option<Arc<Track>>,
+    /// Which part of its origin it is, and what is missing of it.
+    pub part: Part,
+}
+
+/// Which part of its origin a medium is. Most are the whole of it, and whole.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Part {
+    /// Pictures of the origin before the first of this part.
+    pub before: u32,
+    /// The part behind this one, where pictures have another size or time begins anew.
+    pub next: Option<Arc<Media>>,
+    /// What of the origin cannot be used, although the rest can.
+    pub damage: Option<Arc<Damage>>,
+}
+
+/// What of a medium cannot be used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Damage {
+    /// From the closed list.
+    pub reason: SkipReason,
+    /// What was seen and what would help, one line.
+    pub message: String,
+    /// Media time in seconds from which on it is missing, if that is known.
+    pub at_secs: Option<f64>,
 }
 
 impl Media {

@@ -1,6 +1,7 @@
 //! The contract between reelflow and its stages: what flows, what a stage is, how it describes itself.
 //!
 //! * [`item`] - the nouns on the edges: segment, plan, frame, clip, batch.
+//! * [`origin`] - where the bytes or pictures of a medium come from.
 //! * [`pixels`] - the values of views, in blocks that are lent out in parts.
 //! * [`track`] - where a file keeps its access units.
 //! * [`stage`] - the shapes a stage can have, from source to sink.
@@ -18,6 +19,7 @@ pub mod bank;
 pub mod error;
 pub mod feed;
 pub mod item;
+pub mod origin;
 pub mod pixels;
 pub mod pretext;
 mod read;

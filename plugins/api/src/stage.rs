@@ -77,6 +77,24 @@ pub enum OnError {
     Fail,
 }
 
+/// What one input may cost; above it, it is left out as `limit`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Pixels of a picture, known before a decoder makes one.
+    pub pixels: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Seconds that looking at it may take.
+    pub probe_secs: f64,
+}
+
+impl Default for Limits {
+    /// 8192x4320 pixels (DCI 8K is 8192x4320), 1 TiB, half an hour.
+    fn default() -> Self {
+        Self { pixels: 8192 * 4320, bytes: 1 << 40, probe_secs: 1800.0 }
+    }
+}
+
 /// Lists media.
 pub trait Source: Send + Sync {
     /// Finds everything, in a fixed order. Opens no medium.
@@ -90,6 +108,11 @@ pub trait Source: Send + Sync {
 
     /// What to do with an input that cannot be used.
     fn on_error(&self) -> OnError;
+
+    /// What an input may cost.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
 
     /// The medium at `origin`, where the source computes it and nothing needs to be probed.
     fn describe(&self, origin: &Origin) -> Option<Media> {

@@ -1,11 +1,11 @@
 //! What is there now beside what was there at the last look.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use reelflow_api::error::{Skip, SkipReason, StageError};
-use reelflow_api::item::{Origin, Segment, SegmentId};
+use reelflow_api::item::{Segment, SegmentId};
 
 use super::{Filter, Given};
 use crate::edge::files;
@@ -164,16 +164,17 @@ fn drop_lost_sources(
 
 /// The catalogue as rows; media that are no files are made anew each time and leave none.
 fn to_look(version: &Version, marks: &HashMap<SegmentId, Mark>) -> Look {
-    let mut identities: HashMap<&PathBuf, Option<[u64; 5]>> = HashMap::new();
+    let mut identities: HashMap<&Path, Option<[u64; 5]>> = HashMap::new();
     let mut rows = Vec::new();
     for segment in &version.catalogue.segments {
-        let Origin::File(path) = &segment.media.origin else { continue };
-        let identity = identities.entry(path).or_insert_with(|| files::identity(path));
+        let origin = &segment.media.origin;
+        let (Some(path), Some(file)) = (origin.path(), origin.file()) else { continue };
+        let identity = identities.entry(file).or_insert_with(|| files::identity(file));
         let Some(identity) = *identity else { continue };
         rows.push(Row {
             source: Arc::clone(&marks[&segment.id].source),
             id: segment.id,
-            path: path.clone(),
+            path,
             identity,
             first: segment.first,
             count: segment.count,

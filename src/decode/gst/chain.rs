@@ -1,9 +1,8 @@
-//! One file opened: filesrc, type detection, demuxer, and what hangs on its first video track.
+//! One file opened: its bytes, type detection, demuxer, and what hangs on its first video track.
 //!
 //! Everything GStreamer says on its own threads is written into a [`Status`] and wakes the one thread that
 //! waits.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gstreamer as gst;
@@ -11,13 +10,12 @@ use gstreamer::prelude::*;
 use reelflow_api::error::SkipReason;
 use reelflow_api::item::Orientation;
 
-use super::errors;
 use super::status::Status;
 use super::tables::{self, Container};
+use super::{errors, source};
 use crate::decode::Failure;
+use crate::decode::bytes::Bytes;
 
-/// Most pixels of a picture, 8192x4320: above it a small file can claim gigabytes.
-const PIXELS_MAX: u64 = 8192 * 4320;
 
 /// Hangs elements on the video track: gets the pipeline, the demuxer's pad and the track's caps.
 pub(super) type Tail =
@@ -26,19 +24,21 @@ pub(super) type Tail =
 /// A running pipeline; stopped when dropped.
 pub(super) struct Chain {
     pipeline: gst::Pipeline,
+    /// What is pulled from, where that is no element.
+    bytes: Option<gst::Pad>,
     pub status: Arc<Status>,
 }
 
 impl Chain {
-    /// Opens `path` and starts it. `status` is handed to `tail` by the caller.
+    /// Opens `bytes` and starts it. `status` is handed to `tail` by the caller.
     ///
     /// # Errors
-    /// If an element is not installed or the file cannot be opened.
-    pub fn open(path: &Path, status: Arc<Status>, tail: Tail) -> Result<Self, Failure> {
-        let chain = Self::empty(status);
-        let source = element("filesrc", tables::BASE)?;
-        source.set_property("location", path);
-        chain.detect(&source, tables::container, tail)?;
+    /// If an element is not installed or the bytes cannot be read.
+    pub fn open(bytes: &Arc<Bytes>, status: Arc<Status>, tail: Tail) -> Result<Self, Failure> {
+        let mut chain = Self::empty(status);
+        let pad = source::pad(Arc::clone(bytes), &chain.status);
+        chain.detect_from(&pad, tables::container, tail)?;
+        chain.bytes = Some(pad);
         chain.play(|| Failure::new(SkipReason::Unreadable, "the file cannot be opened for reading"))?;
         Ok(chain)
     }
@@ -47,7 +47,7 @@ impl Chain {
     pub fn empty(status: Arc<Status>) -> Self {
         let pipeline = gst::Pipeline::new();
         watch_bus(&pipeline, &status);
-        Self { pipeline, status }
+        Self { pipeline, bytes: None, status }
     }
 
     /// The pipeline, to put elements into.
@@ -60,9 +60,17 @@ impl Chain {
     /// # Errors
     /// If an element is not installed.
     pub fn detect(&self, source: &gst::Element, containers: Containers, tail: Tail) -> Result<(), Failure> {
+        add(&self.pipeline, &[source])?;
+        let pad = source.static_pad("src").ok_or_else(|| broken("a source without a pad"))?;
+        self.detect_from(&pad, containers, tail)
+    }
+
+    /// Puts behind `pad` what takes its bytes apart when their type is known.
+    fn detect_from(&self, pad: &gst::Pad, containers: Containers, tail: Tail) -> Result<(), Failure> {
         let detect = element("typefind", tables::BASE)?;
-        add(&self.pipeline, &[source, &detect])?;
-        source.link(&detect).map_err(broken)?;
+        add(&self.pipeline, &[&detect])?;
+        let input = detect.static_pad("sink").expect("typefind has a sink pad");
+        pad.link(&input).map_err(|error| broken(format!("{error:?}")))?;
         let (pipeline, status) = (self.pipeline.downgrade(), Arc::clone(&self.status));
         let tail = Arc::new(tail);
         detect.connect("have-type", false, move |values| {
@@ -105,7 +113,7 @@ impl Drop for Chain {
     fn drop(&mut self) {
         // The pad's probes hold the status: without this they would keep each other for ever.
         self.status.found().pad = None;
-        let (pipeline, status) = (self.pipeline.clone(), Arc::clone(&self.status));
+        let (pipeline, status, bytes) = (self.pipeline.clone(), Arc::clone(&self.status), self.bytes.clone());
         let stop = move || {
             // A short file can be read to its end before the thread that put the pipeline together has
             // left its callback. Stopping would wait for that thread, and it for the pipeline's lock.
@@ -115,6 +123,8 @@ impl Drop for Chain {
             if let Some(bus) = pipeline.bus() {
                 bus.unset_sync_handler();
             }
+            // Until now somebody may have pulled.
+            drop(bytes);
         };
         let stalled =
             self.status.found().failure.as_ref().is_some_and(|failure| failure.reason == SkipReason::Stalled);
@@ -151,11 +161,11 @@ pub(super) fn broken(error: impl std::fmt::Display) -> Failure {
 ///
 /// # Errors
 /// `limit`
-pub(super) fn check_size(width: u32, height: u32) -> Result<(), Failure> {
-    if u64::from(width) * u64::from(height) > PIXELS_MAX {
+pub(super) fn check_size((width, height): (u32, u32), most: u64) -> Result<(), Failure> {
+    if u64::from(width) * u64::from(height) > most {
         return Err(Failure::new(
             SkipReason::Limit,
-            format!("pictures of {width}x{height} exceed 8192x4320 pixels; scale the file down"),
+            format!("pictures of {width}x{height} have more than {most} pixels; scale the file down"),
         ));
     }
     Ok(())
@@ -239,7 +249,8 @@ impl Site<'_> {
             demux.connect_pad_added(move |_, pad| take_pad(pad));
             let all = Arc::clone(status);
             demux.connect_no_more_pads(move |_| {
-                let found = all.found();
+                let mut found = all.found();
+                found.is_complete = true;
                 if found.video.is_none() {
                     let others =
                         if found.others.is_empty() { "no track".into() } else { found.others.join(", ") };
@@ -266,7 +277,11 @@ impl Site<'_> {
         }
         let is_video = name.starts_with("video/") || name.starts_with("image/");
         if !is_video || status.found().video.is_some() {
-            status.found().others.push(name);
+            let mut found = status.found();
+            if is_video && found.is_complete {
+                found.changed.get_or_insert_with(|| tables::codec(caps));
+            }
+            found.others.push(name);
             return Ok(());
         }
         self.hang(pad, caps, container)
@@ -276,7 +291,7 @@ impl Site<'_> {
     pub fn hang(self, pad: &gst::Pad, caps: &gst::Caps, container: &'static str) -> Result<(), Failure> {
         let Site { pipeline, status, tail } = self;
         let (width, height) = size_in(caps).unwrap_or_default();
-        check_size(width, height)?;
+        status.check_size(width, height)?;
         {
             let mut found = status.found();
             found.video = Some((tables::codec(caps), width, height));
@@ -323,7 +338,7 @@ pub(super) fn on_first_caps(pad: &gst::Pad, act: impl Fn(&gst::Pad) + Send + Syn
 
 fn demuxer_package(name: &str) -> &'static str {
     match name {
-        "tsdemux" | "mpegpsdemux" | "ivfparse" | "y4mdec" => tables::BAD,
+        "tsdemux" | "mpegpsdemux" | "mxfdemux" | "ivfparse" | "y4mdec" => tables::BAD,
         "oggdemux" => tables::BASE,
         "asfdemux" => tables::UGLY,
         _ => tables::GOOD,
@@ -367,7 +382,8 @@ mod tests {
 
     #[test]
     fn pictures_beyond_the_limit_are_refused() {
-        assert!(check_size(8192, 4320).is_ok());
-        assert_eq!(check_size(8192, 4321).unwrap_err().reason, SkipReason::Limit);
+        let most = Limits::default().pixels;
+        assert!(check_size((8192, 4320), most).is_ok());
+        assert_eq!(check_size((8192, 4321), most).unwrap_err().reason, SkipReason::Limit);
     }
 }

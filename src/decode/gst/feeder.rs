@@ -4,8 +4,6 @@
 //! pictures are in the inbox when the push returns. One decoder serves all files of one format, from jump to
 //! jump, so nothing is opened per window or file.
 
-use std::fs::File;
-use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,10 +12,12 @@ use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 use reelflow_api::error::SkipReason;
 use reelflow_api::item::{Colour, Media};
+use reelflow_api::stage::Limits;
 use reelflow_api::track::{Track, Unit};
 
 use super::chain::{self, broken, element};
 use super::{errors, picture, tables};
+use crate::decode::bytes::Bytes;
 use crate::decode::chunk::Chunk;
 use crate::decode::feed::{Stretch, stretches};
 use crate::decode::{Failure, Take};
@@ -39,6 +39,8 @@ struct Inbox {
     wanted: Vec<u64>,
     /// Pictures that came since the start.
     made: u64,
+    /// Most pixels of a picture.
+    pixels: u64,
 }
 
 /// A decoder with open ends.
@@ -71,7 +73,7 @@ impl Feeder {
     /// `no_decoder`, or `corrupt` if the format makes no sense.
     pub fn open(caps: &Arc<str>, pictures: Pictures) -> Result<Self, Failure> {
         let format = gst::Caps::from_str(caps).map_err(broken)?;
-        let inbox: Arc<Mutex<Inbox>> = Arc::default();
+        let inbox = Arc::new(Mutex::new(Inbox { pixels: Limits::default().pixels, ..Inbox::default() }));
         let decoder = gst::Bin::new();
         listen(&decoder, &inbox);
         let decode = tables::decoder(&format)?;
@@ -132,7 +134,7 @@ impl Feeder {
     /// If one of them does not come out.
     pub fn decode(
         &mut self,
-        file: &File,
+        bytes: &Bytes,
         media: &Media,
         stretches: &[Stretch],
         wanted: &[u32],
@@ -144,14 +146,15 @@ impl Feeder {
         let before = {
             let mut inbox = self.inbox();
             inbox.pictures.clear();
+            inbox.pixels = inbox.pixels.max(u64::from(media.width) * u64::from(media.height));
             inbox.wanted = wanted.iter().map(|&position| request.time(position)).collect();
             inbox.made
         };
         let mut shown = vec![false; wanted.len()];
         for (number, stretch) in stretches.iter().enumerate() {
-            self.chunk.load(file, stretch);
+            self.chunk.load(bytes, stretch);
             for (index, unit) in stretch.iter().enumerate() {
-                self.push(file, unit, request.time(unit.shows), index == 0)?;
+                self.push(bytes, unit, request.time(unit.shows), index == 0)?;
                 self.look(&request, &mut shown, take)?;
             }
             if number + 1 < stretches.len() && has_closed_groups {
@@ -172,8 +175,8 @@ impl Feeder {
         }
     }
 
-    fn push(&self, file: &File, unit: &Unit, time: u64, is_first: bool) -> Result<(), Failure> {
-        let mut buffer = gst::Buffer::from_mut_slice(self.chunk.take(file, unit)?);
+    fn push(&self, bytes: &Bytes, unit: &Unit, time: u64, is_first: bool) -> Result<(), Failure> {
+        let mut buffer = gst::Buffer::from_mut_slice(self.chunk.take(bytes, unit)?);
         let fields = buffer.get_mut().expect("nobody else has it yet");
         fields.set_pts(gst::ClockTime::from_nseconds(time));
         fields.set_duration(gst::ClockTime::from_nseconds(TICK));
@@ -216,14 +219,17 @@ impl Feeder {
     }
 }
 
-/// Width and height of the first picture of the file at `path`; `None` if it does not come out.
-pub(super) fn first_size(path: &Path, track: &Track) -> Option<(u32, u32)> {
+/// Width and height of the first picture of a file with these bytes; `None` if it does not come out, or has more
+/// than `pixels`.
+pub(super) fn first_size(bytes: &Bytes, track: &Track, pixels: u64) -> Option<(u32, u32)> {
     let stretches = stretches(track, &[0])?;
     let feeder = Feeder::open(&track.caps, Pictures::Converted).ok()?;
-    let file = File::open(path).ok()?;
-    feeder.inbox().wanted = vec![feeder.base];
+    {
+        let mut inbox = feeder.inbox();
+        (inbox.wanted, inbox.pixels) = (vec![feeder.base], pixels);
+    }
     for (index, unit) in stretches.iter().flatten().enumerate() {
-        feeder.push(&file, unit, feeder.base + TICK * u64::from(unit.shows), index == 0).ok()?;
+        feeder.push(bytes, unit, feeder.base + TICK * u64::from(unit.shows), index == 0).ok()?;
     }
     feeder.input.push_event(gst::event::SegmentDone::new(gst::ClockTime::ZERO));
     let inbox = feeder.inbox();
@@ -291,7 +297,7 @@ fn output(inbox: &Arc<Mutex<Inbox>>, pictures: Pictures) -> gst::Pad {
                     return false;
                 }
                 let size = chain::size_in(caps.caps()).unwrap_or_default();
-                match chain::check_size(size.0, size.1).and_then(|()| picture::meaning(caps.caps())) {
+                match chain::check_size(size, inbox.pixels).and_then(|()| picture::meaning(caps.caps())) {
                     Ok(meaning) => inbox.meaning = Some(meaning),
                     Err(failure) => inbox.failure = Some(failure),
                 }

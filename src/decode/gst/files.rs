@@ -1,7 +1,5 @@
 //! Decodes files: straight from their access units where they are known, through the demuxer elsewhere.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reelflow_api::error::SkipReason;
@@ -10,7 +8,8 @@ use reelflow_api::track::Track;
 
 use super::chain::broken;
 use super::feeder::{Feeder, Pictures};
-use super::reader::Reader;
+use super::reader::{Key, Reader};
+use crate::decode::bytes::Bytes;
 use crate::decode::feed::stretches;
 use crate::decode::{Decoder, Failure, Take};
 
@@ -28,8 +27,8 @@ pub struct FileDecoder {
 
 /// The file that was read last.
 struct OpenFile {
-    path: PathBuf,
-    file: File,
+    key: Key,
+    bytes: Bytes,
     /// Last position that was wanted.
     last: u32,
     /// Its units do not give what they promise.
@@ -38,9 +37,10 @@ struct OpenFile {
 
 impl Decoder for FileDecoder {
     fn decode(&mut self, media: &Media, wanted: &[u32], take: &mut Take<'_>) -> Result<u64, Failure> {
-        let Origin::File(path) = &media.origin else {
+        let (Origin::File(_) | Origin::Member(_)) = &media.origin else {
             return Err(Failure::new(SkipReason::NotMedia, format!("{} is not a file", media.name)));
         };
+        let key = Key::of(media);
         let (Some(&first), Some(&last)) = (wanted.first(), wanted.last()) else { return Ok(0) };
         if last as usize >= media.times.len() {
             let message = format!("frame {last} of {} does not exist", media.times.len());
@@ -48,34 +48,34 @@ impl Decoder for FileDecoder {
         }
         super::init()?;
         if let Some(track) = &media.track
-            && !self.goes_on(path, track, first)
+            && !self.goes_on(&key, track, first)
         {
-            match self.feed(path, media, track, wanted, take) {
+            match self.feed(&key, media, track, wanted, take) {
                 Ok(decoded) => return Ok(decoded),
                 // The demuxer's way may still give it, and knows best what is wrong.
-                Err(_) => self.set_odd(path),
+                Err(_) => self.set_odd(&key),
             }
         }
-        self.reader.decode(path, media, wanted, take)
+        self.reader.decode(&key, media, wanted, take)
     }
 }
 
 impl FileDecoder {
     /// Whether the windows of a file come one after the other within a group: then a decoder that goes on
     /// where it stopped is better than one that starts at the key frame every time.
-    fn goes_on(&self, path: &Path, track: &Track, first: u32) -> bool {
-        let Some(open) = self.open.as_ref().filter(|open| open.path == path) else { return false };
+    fn goes_on(&self, key: &Key, track: &Track, first: u32) -> bool {
+        let Some(open) = self.open.as_ref().filter(|open| open.key == *key) else { return false };
         let group = track.group_of(first);
         let is_behind = |last: u32| last < first && track.group_of(last) == group;
         open.is_odd
-            || self.reader.next(path).is_some_and(|next| next > 0 && is_behind(next - 1))
+            || self.reader.next(key).is_some_and(|next| next > 0 && is_behind(next - 1))
             || is_behind(open.last)
     }
 
     /// Feeds a decoder what the wanted frames need.
     fn feed(
         &mut self,
-        path: &Path,
+        key: &Key,
         media: &Media,
         track: &Track,
         wanted: &[u32],
@@ -83,12 +83,12 @@ impl FileDecoder {
     ) -> Result<u64, Failure> {
         let stretches = stretches(track, wanted).ok_or_else(|| broken("a frame without an access unit"))?;
         let mut feeder = self.feeder(&track.caps)?;
-        let open = self.open_file(path, media)?;
+        let open = self.open_file(key, media)?;
         open.last = wanted[wanted.len() - 1];
-        let mut decoded = feeder.decode(&open.file, media, &stretches, wanted, take);
+        let mut decoded = feeder.decode(&open.bytes, media, &stretches, wanted, take);
         if decoded.is_err() && feeder.needs_conversion() {
             feeder = Feeder::open(&track.caps, Pictures::Converted)?;
-            decoded = feeder.decode(&open.file, media, &stretches, wanted, take);
+            decoded = feeder.decode(&open.bytes, media, &stretches, wanted, take);
         }
         let decoded = decoded?;
         // One that failed is not used again: nobody knows in what state it is.
@@ -106,21 +106,20 @@ impl FileDecoder {
         }
     }
 
-    /// The file at `path`, still as long as it was when it was scanned.
-    fn open_file(&mut self, path: &Path, media: &Media) -> Result<&mut OpenFile, Failure> {
-        if self.open.as_ref().is_none_or(|open| open.path != path) {
-            let unreadable = |error: std::io::Error| Failure::new(SkipReason::Unreadable, error.to_string());
-            let file = File::open(path).map_err(unreadable)?;
-            if file.metadata().map_err(unreadable)?.len() != media.bytes {
+    /// The medium's bytes, still as many as there were when it was scanned.
+    fn open_file(&mut self, key: &Key, media: &Media) -> Result<&mut OpenFile, Failure> {
+        if self.open.as_ref().is_none_or(|open| open.key != *key) {
+            let bytes = Bytes::open(&media.origin)?;
+            if bytes.length() != media.bytes {
                 return Err(broken("it is not as long as it was"));
             }
-            self.open = Some(OpenFile { path: path.to_owned(), file, last: 0, is_odd: false });
+            self.open = Some(OpenFile { key: key.clone(), bytes, last: 0, is_odd: false });
         }
         Ok(self.open.as_mut().expect("opened just above"))
     }
 
-    fn set_odd(&mut self, path: &Path) {
-        if let Some(open) = self.open.as_mut().filter(|open| open.path == path) {
+    fn set_odd(&mut self, key: &Key) {
+        if let Some(open) = self.open.as_mut().filter(|open| open.key == *key) {
             open.is_odd = true;
         }
     }

@@ -39,8 +39,8 @@ pub(super) struct State {
     segment: Option<gst::FormattedSegment<gst::ClockTime>>,
     /// Marks of all pictures, if asked for: `None` for a picture without a time.
     pub seen: Option<Vec<Option<u64>>>,
-    /// Size of the first picture.
-    pub size: Option<(u32, u32)>,
+    /// Sizes of the pictures, each with the number of pictures before the first of that size.
+    pub sizes: Vec<(u64, (u32, u32))>,
 }
 
 impl State {
@@ -115,7 +115,7 @@ impl Gate {
             count: 0,
             segment: None,
             seen: collect.then(Vec::new),
-            size: None,
+            sizes: Vec::new(),
         })))
     }
 
@@ -164,10 +164,14 @@ impl Gate {
         match event.view() {
             gst::EventView::Caps(caps) => {
                 let Some((width, height)) = chain::size_in(caps.caps()) else { return };
-                if let Err(failure) = chain::check_size(width, height) {
+                if let Err(failure) = status.check_size(width, height) {
                     status.fail(failure);
                 }
-                self.state().size.get_or_insert((width, height));
+                let mut state = self.state();
+                let count = state.count;
+                if state.sizes.last().is_none_or(|(_, size)| *size != (width, height)) {
+                    state.sizes.push((count, (width, height)));
+                }
             }
             gst::EventView::Segment(segment) => {
                 self.state().segment = segment.segment().downcast_ref::<gst::ClockTime>().cloned();

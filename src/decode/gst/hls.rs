@@ -11,6 +11,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::{AppSink, AppSrc};
 use reelflow_api::error::SkipReason;
+use reelflow_api::stage::Limits;
 
 use super::chain::{Chain, add, broken};
 use super::live::{Login, http};
@@ -150,7 +151,7 @@ impl Fetch {
 
     /// What is at `location`; `None` if it is to stop.
     fn get(&self, location: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, Failure> {
-        let status = Status::quiet();
+        let status = Status::quiet(&Limits::default());
         let chain = Chain::empty(Arc::clone(&status));
         let source = http(location, &self.login, self.patience_secs)?;
         let sink = AppSink::builder().sync(false).max_buffers(16).build();

@@ -1,12 +1,12 @@
 //! Looks at a file once: times of all frames, key frames, size, codec, and whether it keeps its promise.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use reelflow_api::error::SkipReason;
-use reelflow_api::item::{Media, Origin};
+use reelflow_api::item::{Damage, Media, Origin, Part};
+use reelflow_api::stage::Limits;
 use reelflow_api::track::{Track, Unit};
 
 use super::chain::{Chain, add, broken, element};
@@ -16,25 +16,10 @@ use super::locate::{Locator, Syntax};
 use super::reader::open_decoding;
 use super::status::Status;
 use super::tables;
+use super::timing::{Seen, Stretch, presentation, stretches};
 use crate::decode::Failure;
+use crate::decode::bytes::{Bytes, unreadable};
 use crate::decode::promise::{self, Promise};
-
-/// One access unit of the video track.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Seen {
-    /// Stream time in nanoseconds, if it has one.
-    time: Option<u64>,
-    is_key: bool,
-    /// Outside the segment (cut away by an edit list): decoded for others, never shown.
-    is_outside: bool,
-    /// First byte in the file, if it was found there.
-    offset: Option<u64>,
-    size: u32,
-    /// Temporal layer, and whether no other unit of the layer needs it.
-    layer: Option<(u8, bool)>,
-    /// Nothing after it needs what came before it.
-    is_closed: bool,
-}
 
 /// Everything that [`collect`] notes.
 #[derive(Debug, Default)]
@@ -46,6 +31,14 @@ struct Collected {
     caps: String,
 }
 
+/// What is looked at.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    origin: &'a Origin,
+    bytes: &'a Arc<Bytes>,
+    limits: &'a Limits,
+}
+
 /// What a pass over the file gave.
 struct Pass {
     times: Vec<u64>,
@@ -55,48 +48,74 @@ struct Pass {
     stated: Option<u64>,
     has_other_tracks: bool,
     media: Media,
+    /// Why it could not be read to its end.
+    damage: Option<Failure>,
+    /// What comes behind a change of size or of the clock.
+    others: Vec<Stretch>,
+    /// Its frames came out of a decoder.
+    is_decoded: bool,
 }
 
-/// Looks at the file at `path`, which has `bytes` bytes.
+/// Looks at `bytes`, those of `origin`. What can be used of a damaged file is used.
 ///
 /// # Errors
-/// With the reason why it cannot be used.
-pub fn probe(path: &Path, bytes: u64) -> Result<Media, Failure> {
+/// With the reason why nothing of it can be used.
+pub fn probe(origin: &Origin, bytes: &Arc<Bytes>, limits: &Limits) -> Result<Media, Failure> {
     super::init()?;
-    let promised = promise::read(path)
-        .map_err(|error| Failure::new(SkipReason::Unreadable, format!("cannot be read: {error}")))?;
-    let mut pass = match by_access_units(path, bytes) {
-        Ok(Some(pass)) => pass,
-        Ok(None) => by_decoding(path, bytes)?,
-        Err(failure) => return Err(short_of_bytes(&promised, bytes).unwrap_or(failure)),
-    };
-    if let Some(failure) = short_of_bytes(&promised, bytes) {
-        return Err(failure);
+    let promised = promise::read(bytes).map_err(|error| unreadable(&error))?;
+    if promised.is_reference {
+        let message = "it only points to another place, which is not followed; list that file itself";
+        return Err(Failure::new(SkipReason::UnsafeReference, message));
     }
+    let subject = Subject { origin, bytes, limits };
+    let missing = short_of_bytes(&promised, bytes.length());
+    let why = |failure: Failure| missing.clone().unwrap_or(failure);
+    let mut pass = match by_access_units(subject).map_err(&why)? {
+        Some(pass) => pass,
+        None => by_decoding(subject).map_err(&why)?,
+    };
     if pass.times.is_empty() {
         let message = "the video track delivers no frame; its data may be missing";
-        return Err(Failure::new(SkipReason::NoFrames, message));
+        return Err(why(pass.damage.unwrap_or_else(|| Failure::new(SkipReason::NoFrames, message))));
     }
-    check_length(&pass, &promised)?;
-    first_picture(path, &mut pass)?;
-    pass.media.times = pass.times.into();
-    pass.media.keys = pass.keys.into();
-    pass.media.track = pass.track.map(Arc::new);
-    Ok(pass.media)
+    first_picture(subject, &mut pass).map_err(&why)?;
+    let damage = missing.or(pass.damage.take()).or_else(|| check_length(&pass, &promised));
+    Ok(pass.into_media(damage))
+}
+
+impl Pass {
+    fn into_media(self, damage: Option<Failure>) -> Media {
+        let behind = self.others.into_iter().rev().fold(None, |next, part| {
+            let Stretch { before, size: (width, height), times } = part;
+            let part = Part { before, next, damage: None };
+            Some(Arc::new(Media { width, height, times: times.into(), part, ..self.media.clone() }))
+        });
+        let damage = damage.map(|Failure { reason, message, at_secs }| Damage { reason, message, at_secs });
+        Media {
+            times: self.times.into(),
+            keys: self.keys.into(),
+            track: self.track.map(Arc::new),
+            part: Part { before: 0, next: behind, damage: damage.map(Arc::new) },
+            ..self.media
+        }
+    }
 }
 
 /// Decodes the first frame: proves that there is a decoder and that it likes the track, and tells the true
 /// size, which may differ from what the container says. Frames before the first that comes out are no
 /// frames of the medium.
-fn first_picture(path: &Path, pass: &mut Pass) -> Result<(), Failure> {
-    if let Some(size) = pass.track.as_ref().and_then(|track| feeder::first_size(path, track)) {
+fn first_picture(Subject { bytes, limits, .. }: Subject<'_>, pass: &mut Pass) -> Result<(), Failure> {
+    let first_size = |track| feeder::first_size(bytes, track, limits.pixels);
+    if let Some(size) = pass.track.as_ref().and_then(first_size) {
         (pass.media.width, pass.media.height) = size;
         return Ok(());
     }
-    let by = if pass.keys.is_empty() { Mark::Count } else { Mark::Time };
-    let gate = Gate::new(by, false);
+    if pass.is_decoded {
+        return Ok(());
+    }
+    let gate = Gate::new(Mark::Time, false);
     gate.state().want([(0, u64::MAX)].into());
-    let (chain, sink) = open_decoding(path, &gate)?;
+    let (chain, sink) = open_decoding(bytes, &gate, limits)?;
     let sample = chain.status.wait(|found| match sink.try_pull_sample(gst::ClockTime::ZERO) {
         Some(sample) => Some(Some(sample)),
         None => found.ended.then_some(None),
@@ -104,7 +123,7 @@ fn first_picture(path: &Path, pass: &mut Pass) -> Result<(), Failure> {
     drop(chain);
     let (mark, size) = {
         let mut state = gate.state();
-        (state.take_mark(), state.size)
+        (state.take_mark(), state.sizes.first().map(|(_, size)| *size))
     };
     let (Some(_), Some(mark), Some(size)) = (sample, mark, size) else {
         let message = format!(
@@ -115,9 +134,7 @@ fn first_picture(path: &Path, pass: &mut Pass) -> Result<(), Failure> {
         return Err(Failure::new(SkipReason::NoFrames, message));
     };
     (pass.media.width, pass.media.height) = size;
-    if by == Mark::Time {
-        drop_before(pass, mark);
-    }
+    drop_before(pass, mark);
     Ok(())
 }
 
@@ -155,7 +172,10 @@ fn short_of_bytes(promised: &Promise, bytes: u64) -> Option<Failure> {
 ///
 /// The length of the track itself is taken at its word, within half a second or two frames. The length of
 /// the whole file may be that of the sound: with other tracks, a fifth may be without pictures.
-fn check_length(pass: &Pass, promised: &Promise) -> Result<(), Failure> {
+fn check_length(pass: &Pass, promised: &Promise) -> Option<Failure> {
+    if !pass.others.is_empty() {
+        return None;
+    }
     let (first, last) = (pass.times[0], pass.times[pass.times.len() - 1]);
     let frame = (last - first) / (pass.times.len() as u64 - 1).max(1);
     let end = last + frame;
@@ -163,10 +183,10 @@ fn check_length(pass: &Pass, promised: &Promise) -> Result<(), Failure> {
         (Some(track), _) => (track, 500_000_000.max(2 * frame)),
         (None, Some(file)) if pass.has_other_tracks => (file, 2_000_000_000.max(file / 5)),
         (None, Some(file)) => (file, 1_000_000_000.max(2 * frame)),
-        (None, None) => return Ok(()),
+        (None, None) => return None,
     };
     if end.saturating_add(allowed) >= length {
-        return Ok(());
+        return None;
     }
     let message = format!(
         "{} frames end at {:.3} s, the file promises {:.3} s; try to repair or convert it",
@@ -174,19 +194,17 @@ fn check_length(pass: &Pass, promised: &Promise) -> Result<(), Failure> {
         end as f64 / 1e9,
         length as f64 / 1e9
     );
-    Err(Failure::new(SkipReason::Corrupt, message).at(end))
+    Some(Failure::new(SkipReason::Corrupt, message).at(end))
 }
 
 /// Reads the access units without decoding them. `None` if their times do not tell those of the pictures.
-fn by_access_units(path: &Path, bytes: u64) -> Result<Option<Pass>, Failure> {
-    let status = Status::quiet();
+fn by_access_units(subject: Subject<'_>) -> Result<Option<Pass>, Failure> {
+    let status = Status::quiet(subject.limits);
     let collected: Arc<Mutex<Collected>> = Arc::default();
-    let locator =
-        Locator::open(path).map_err(|error| Failure::new(SkipReason::Unreadable, error.to_string()))?;
-    let locator = Arc::new(Mutex::new(locator));
+    let locator = Arc::new(Mutex::new(Locator::new(Arc::clone(subject.bytes))));
     let (of_tail, into) = (Arc::clone(&status), Arc::clone(&collected));
     let chain = Chain::open(
-        path,
+        subject.bytes,
         status,
         Box::new(move |pipeline, pad, caps, container| {
             if !tables::INDEXED.contains(&container) {
@@ -206,15 +224,28 @@ fn by_access_units(path: &Path, bytes: u64) -> Result<Option<Pass>, Failure> {
             Ok(())
         }),
     )?;
-    chain.status.wait(|found| found.ended.then_some(()))?;
-    if !tables::INDEXED.contains(&chain.status.found().container) {
+    let damage = chain.status.wait(|found| found.ended.then_some(())).err();
+    if damage.is_none() && !tables::INDEXED.contains(&chain.status.found().container) {
         return Ok(None);
     }
-    let stated = chain.duration();
+    let stated = if damage.is_none() { chain.duration() } else { None };
     let collected = std::mem::take(&mut *collected.lock().unwrap_or_else(PoisonError::into_inner));
-    let Some((times, keys)) = presentation(&collected.units) else { return Ok(None) };
+    if let Some(failure) =
+        damage.as_ref().filter(|failure| collected.units.is_empty() || !is_partial(failure))
+    {
+        return Err(failure.clone());
+    }
+    let Some((times, keys)) = presentation(&collected.units) else {
+        // What stalled once is not waited for again.
+        return damage.filter(|failure| failure.reason == SkipReason::Stalled).map_or(Ok(None), Err);
+    };
     let track = track(&collected, &times);
-    Ok(Some(Pass { times, keys, track, stated, ..pass(path, bytes, &chain) }))
+    Ok(Some(Pass { times, keys, track, stated, damage, ..pass(subject, &chain) }))
+}
+
+/// Whether what came before this failure can be used all the same.
+fn is_partial(failure: &Failure) -> bool {
+    matches!(failure.reason, SkipReason::Corrupt | SkipReason::Stalled | SkipReason::Unreadable)
 }
 
 /// Notes every access unit that reaches `pad`.
@@ -278,34 +309,6 @@ fn is_hidden_vp8(buffer: &gst::BufferRef) -> bool {
     buffer.copy_to_slice(0, &mut first).is_ok() && first[0] & 0x10 == 0
 }
 
-/// Times in the order of presentation, and which of them are key frames.
-///
-/// What comes before the first key frame, in order of decoding or of presentation, cannot be decoded and
-/// is left out. `None` if a time is missing or comes twice.
-fn presentation(units: &[Seen]) -> Option<(Vec<u64>, Vec<u32>)> {
-    let start = units.iter().position(|unit| unit.is_key).unwrap_or(units.len());
-    let units = &units[start..];
-    let from = units.first().and_then(|unit| unit.time).unwrap_or(0);
-    let mut shown: Vec<(u64, bool)> = Vec::with_capacity(units.len());
-    for unit in units.iter().filter(|unit| !unit.is_outside) {
-        let time = unit.time?;
-        if time >= from {
-            shown.push((time, unit.is_key));
-        }
-    }
-    shown.sort_unstable();
-    if shown.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-        return None;
-    }
-    let mut keys: Vec<u32> =
-        shown.iter().enumerate().filter(|(_, (_, is_key))| *is_key).map(|(at, _)| at as u32).collect();
-    if keys.is_empty() && !shown.is_empty() {
-        // An edit list starts behind the only key frame: decoding starts at the file's start.
-        keys.push(0);
-    }
-    Some((shown.into_iter().map(|(time, _)| time).collect(), keys))
-}
-
 /// The units of the frames at `times`, if a decoder can be fed them from the file: every unit was found in it
 /// and shows a frame.
 fn track(collected: &Collected, times: &[u64]) -> Option<Track> {
@@ -332,55 +335,51 @@ fn track(collected: &Collected, times: &[u64]) -> Option<Track> {
 }
 
 /// Decodes everything once and notes the times that come out. Such media are never sought in.
-fn by_decoding(path: &Path, bytes: u64) -> Result<Pass, Failure> {
+fn by_decoding(subject: Subject<'_>) -> Result<Pass, Failure> {
     let gate = Gate::new(Mark::Count, true);
-    let (chain, _sink) = open_decoding(path, &gate)?;
-    chain.status.wait(|found| found.ended.then_some(()))?;
+    let (chain, _sink) = open_decoding(subject.bytes, &gate, subject.limits)?;
+    let damage = chain.status.wait(|found| found.ended.then_some(())).err();
+    let stated = if damage.is_none() { chain.duration() } else { None };
+    let damage = damage.or_else(|| {
+        let codec = chain.status.found().changed.clone()?;
+        let message =
+            format!("its video changes to {codec} on the way, which is not followed; split the file there");
+        Some(Failure::new(SkipReason::Corrupt, message))
+    });
     let mut state = gate.state();
-    let times = made_increasing(&state.seen.take().unwrap_or_default());
-    let size = state.size;
+    let mut parts = stretches(&state.seen.take().unwrap_or_default(), &state.sizes);
     drop(state);
-    let mut pass = Pass { times, stated: chain.duration(), ..pass(path, bytes, &chain) };
-    if let Some((width, height)) = size {
-        (pass.media.width, pass.media.height) = (width, height);
+    if let Some(failure) = damage.as_ref().filter(|failure| parts.is_empty() || !is_partial(failure)) {
+        return Err(failure.clone());
     }
+    let mut pass = Pass { stated, damage, is_decoded: true, ..pass(subject, &chain) };
+    if !parts.is_empty() {
+        let first = parts.remove(0);
+        (pass.times, (pass.media.width, pass.media.height)) = (first.times, first.size);
+    }
+    if pass.media.codec == "jpeg" && pass.times.len() == 1 && parts.is_empty() {
+        let message = "a picture (jpeg), not video; join pictures to a video first";
+        return Err(Failure::new(SkipReason::NotMedia, message));
+    }
+    pass.others = parts;
     Ok(pass)
 }
 
-/// Every frame gets a time later than the one before: the stated one, or the usual gap after the last
-/// (1/25 s where no two frames state times).
-fn made_increasing(seen: &[Option<u64>]) -> Vec<u64> {
-    let both = seen.windows(2).filter_map(|pair| pair[1]?.checked_sub(pair[0]?));
-    let mut gaps: Vec<u64> = both.filter(|&gap| gap > 0).collect();
-    gaps.sort_unstable();
-    let gap = gaps.get(gaps.len().saturating_sub(1) / 2).copied().unwrap_or(40_000_000);
-    let mut times: Vec<u64> = Vec::with_capacity(seen.len());
-    for &time in seen {
-        let last = times.last().copied();
-        times.push(match (time, last) {
-            (Some(time), Some(last)) if time > last => time,
-            (Some(time), None) => time,
-            (_, Some(last)) => last + gap,
-            (None, None) => 0,
-        });
-    }
-    times
-}
-
-fn pass(path: &Path, bytes: u64, chain: &Chain) -> Pass {
+fn pass(Subject { origin, bytes, .. }: Subject<'_>, chain: &Chain) -> Pass {
     let found = chain.status.found();
     let (codec, width, height) = found.video.clone().unwrap_or_default();
     let media = Media {
-        origin: Origin::File(path.to_owned()),
-        name: path.display().to_string(),
+        origin: origin.clone(),
+        name: origin.path().unwrap_or_default().display().to_string(),
         width,
         height,
         orientation: found.orientation,
         times: [].into(),
         keys: [].into(),
         codec,
-        bytes,
+        bytes: bytes.length(),
         track: None,
+        part: Part::default(),
     };
     Pass {
         times: Vec::new(),
@@ -389,6 +388,9 @@ fn pass(path: &Path, bytes: u64, chain: &Chain) -> Pass {
         stated: None,
         has_other_tracks: !found.others.is_empty(),
         media,
+        damage: None,
+        others: Vec::new(),
+        is_decoded: false,
     }
 }
 
@@ -396,41 +398,23 @@ fn pass(path: &Path, bytes: u64, chain: &Chain) -> Pass {
 mod tests {
     use super::*;
 
-    fn unit(time: u64, is_key: bool) -> Seen {
-        Seen {
-            time: Some(time),
-            is_key,
-            is_outside: false,
-            offset: None,
-            size: 0,
-            layer: None,
-            is_closed: false,
+    fn pass(times: Vec<u64>, keys: Vec<u32>) -> Pass {
+        Pass {
+            times,
+            keys,
+            track: None,
+            stated: None,
+            has_other_tracks: false,
+            media: crate::decode::pattern::media(0, 4, 4, Vec::new()),
+            damage: None,
+            others: Vec::new(),
+            is_decoded: false,
         }
     }
 
     #[test]
-    fn access_units_are_put_in_the_order_of_presentation() {
-        let units = [unit(0, true), unit(30, false), unit(10, false), unit(20, false), unit(40, true)];
-        assert_eq!(presentation(&units), Some((vec![0, 10, 20, 30, 40], vec![0, 4])));
-    }
-
-    #[test]
-    fn what_cannot_be_decoded_or_shown_is_left_out() {
-        let outside = Seen { time: None, is_outside: true, ..unit(0, true) };
-        // Before the first key frame; leading pictures of an open GOP; cut away by an edit list.
-        let units = [unit(5, false), unit(30, true), unit(10, false), unit(40, false)];
-        assert_eq!(presentation(&units), Some((vec![30, 40], vec![0])));
-        assert_eq!(presentation(&[outside, unit(0, false), unit(10, false)]), Some((vec![0, 10], vec![0])));
-        assert_eq!(presentation(&[unit(0, true), unit(0, false)]), None, "a time twice");
-        let timeless = Seen { time: None, ..unit(0, false) };
-        assert_eq!(presentation(&[unit(0, true), timeless]), None, "a time missing");
-    }
-
-    #[test]
     fn frames_that_never_come_out_are_left_out_with_their_keys() {
-        let media = crate::decode::pattern::media(0, 4, 4, Vec::new());
-        let (times, keys) = (vec![0, 10, 20, 30, 40], vec![0, 2, 4]);
-        let mut pass = Pass { times, keys, track: None, stated: None, has_other_tracks: false, media };
+        let mut pass = pass(vec![0, 10, 20, 30, 40], vec![0, 2, 4]);
         drop_before(&mut pass, 11);
         assert_eq!((pass.times.clone(), pass.keys.clone()), (vec![10, 20, 30, 40], vec![0, 1, 3]));
         drop_before(&mut pass, 10);
@@ -438,12 +422,33 @@ mod tests {
     }
 
     #[test]
-    fn missing_and_backward_times_are_made_up() {
+    fn what_lies_behind_a_change_of_size_is_a_part_of_its_own() {
+        let mut pass = pass(vec![0, 40], Vec::new());
+        pass.others = vec![
+            Stretch { before: 2, size: (96, 64), times: vec![80, 120, 160] },
+            Stretch { before: 5, size: (4, 4), times: vec![7] },
+        ];
+        let media = pass.into_media(Some(Failure::new(SkipReason::Corrupt, "cut off")));
+        let second = media.part.next.as_ref().unwrap();
+        let third = second.part.next.as_ref().unwrap();
+        assert_eq!((media.times.len(), media.part.before), (2, 0));
+        assert_eq!((second.times.len(), second.part.before, second.width), (3, 2, 96));
         assert_eq!(
-            made_increasing(&[Some(0), Some(10), None, Some(30), Some(20), Some(50)]),
-            [0, 10, 20, 30, 40, 50]
+            (third.part.before, third.part.next.is_none(), third.part.damage.is_none()),
+            (5, true, true)
         );
-        assert_eq!(made_increasing(&[None, None]), [0, 40_000_000]);
-        assert_eq!(made_increasing(&[Some(7), Some(9), Some(11), None]), [7, 9, 11, 13]);
+        assert_eq!(media.part.damage.as_ref().unwrap().reason, SkipReason::Corrupt);
+    }
+
+    #[test]
+    fn a_length_that_was_promised_and_is_not_there_is_damage() {
+        let mut pass = pass((0..50).map(|i| i * 40_000_000).collect(), Vec::new());
+        let promised = |secs: u64| Promise { video_nanos: Some(secs * 1_000_000_000), ..Promise::default() };
+        assert_eq!(check_length(&pass, &promised(2)), None);
+        let failure = check_length(&pass, &promised(4)).unwrap();
+        assert_eq!((failure.reason, failure.at_secs), (SkipReason::Corrupt, Some(2.0)));
+        // The end of the whole file may be that of the sound.
+        (pass.stated, pass.has_other_tracks) = (Some(3_500_000_000), true);
+        assert_eq!(check_length(&pass, &Promise::default()), None);
     }
 }

@@ -438,7 +438,7 @@ fn guard_pictures(pad: &gst::Pad, hear: &Hear, status: &Arc<Status>) {
 fn check_caps(event: &gst::Event, status: &Status) {
     let gst::EventView::Caps(caps) = event.view() else { return };
     let (width, height) = chain::size_in(caps.caps()).unwrap_or_default();
-    if let Err(failure) = chain::check_size(width, height) {
+    if let Err(failure) = status.check_size(width, height) {
         status.fail(failure);
     }
 }

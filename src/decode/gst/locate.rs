@@ -1,12 +1,11 @@
 //! Finds access units in their file, and tells which of them no other unit needs.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::sync::Arc;
 
 use gstreamer as gst;
 use memchr::memmem;
+
+use crate::decode::bytes::Bytes;
 
 /// Bytes searched behind the last unit where the next is not just there: a block header of Matroska fits in.
 const NEAR: usize = 64;
@@ -16,7 +15,7 @@ const FAR: usize = 4 << 20;
 /// Finds units that come in the order of the file. What is found has the very bytes of the unit, so a find
 /// is never wrong.
 pub(super) struct Locator {
-    file: File,
+    bytes: Arc<Bytes>,
     /// Behind the last unit.
     next: u64,
     window: Vec<u8>,
@@ -24,12 +23,9 @@ pub(super) struct Locator {
 }
 
 impl Locator {
-    /// Opens `path`.
-    ///
-    /// # Errors
-    /// If it cannot be opened.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: File::open(path)?, next: 0, window: Vec::new(), is_lost: false })
+    /// Looks for units in `bytes`.
+    pub fn new(bytes: Arc<Bytes>) -> Self {
+        Self { bytes, next: 0, window: Vec::new(), is_lost: false }
     }
 
     /// First byte of `unit` in the file. After one that is not there nothing is found any more.
@@ -48,15 +44,7 @@ impl Locator {
 
     fn search(&mut self, unit: &[u8], reach: usize) -> Option<u64> {
         self.window.resize(unit.len() + reach, 0);
-        let mut filled = 0;
-        while filled < self.window.len() {
-            match self.file.read_at(&mut self.window[filled..], self.next + filled as u64) {
-                Ok(0) => break,
-                Ok(more) => filled += more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return None,
-            }
-        }
+        let filled = self.bytes.read_at(&mut self.window, self.next).ok()?;
         let window = &self.window[..filled];
         let at = if reach == 0 { (window == unit).then_some(0) } else { memmem::find(window, unit) };
         at.map(|at| self.next + at as u64)
@@ -157,6 +145,8 @@ fn nals(unit: &[u8], size: usize) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use reelflow_api::item::Origin;
+
     use super::*;
 
     #[test]
@@ -166,12 +156,13 @@ mod tests {
         let (one, two, three) = ([1u8; 300], [2u8; 50], [3u8; 9]);
         let content = [&[0; 40][..], &one, &[9; 7], &two, &[8; 100_000], &three].concat();
         std::fs::write(&path, content).unwrap();
-        let mut locator = Locator::open(&path).unwrap();
+        let bytes = Arc::new(Bytes::open(&Origin::File(path)).unwrap());
+        let mut locator = Locator::new(Arc::clone(&bytes));
         assert_eq!(locator.find(&one), Some(40));
         assert_eq!(locator.find(&two), Some(347));
         assert_eq!(locator.find(&three), Some(100_397));
         assert_eq!(locator.find(&one), None, "behind");
-        let mut again = Locator::open(&path).unwrap();
+        let mut again = Locator::new(bytes);
         assert_eq!(again.find(&[7; 3]), None);
         assert_eq!(again.find(&one), None, "lost stays lost");
     }

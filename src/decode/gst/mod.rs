@@ -18,8 +18,10 @@ pub mod live;
 mod locate;
 mod picture;
 mod reader;
+mod source;
 mod status;
 mod tables;
+mod timing;
 
 use std::sync::OnceLock;
 

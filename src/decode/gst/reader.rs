@@ -3,54 +3,66 @@
 //! A file stays open between requests, so that windows of one file in a row go on where the last ended.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::{AppSink, AppSinkCallbacks};
 use reelflow_api::error::SkipReason;
-use reelflow_api::item::{Frame, Media};
+use reelflow_api::item::{Frame, Media, Origin};
+use reelflow_api::stage::Limits;
 
 use super::chain::{Chain, add, broken, element};
 use super::gate::{Clock, Gate, Mark, Wanted};
 use super::status::Status;
 use super::{picture, tables};
+use crate::decode::bytes::Bytes;
 use crate::decode::plan::{Run, runs, worth_skipping};
 use crate::decode::{Failure, Take};
 
 /// Pictures that wait between the decoder's thread and ours.
 const WAITING: u32 = 2;
 
+/// What a reader has open: a file, or a member of an archive, and which part of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Key(Origin, u32);
+
+impl Key {
+    /// Of a medium.
+    pub fn of(media: &Media) -> Self {
+        Self(media.origin.clone(), media.part.before)
+    }
+}
+
 /// Decodes through the container's demuxer; keeps the last file open.
 #[derive(Default)]
 pub(super) struct Reader {
     open: Option<Session>,
     /// A file whose key frames do not deliver what they promise; it is read from the start.
-    no_seeks: Option<PathBuf>,
+    no_seeks: Option<Key>,
 }
 
 impl Reader {
-    /// Position from which on the file that is open can be read further, if it is `path`.
-    pub fn next(&self, path: &Path) -> Option<u32> {
-        self.open.as_ref().filter(|session| session.path == path).map(|session| session.next)
+    /// Position from which on the medium that is open can be read further, if it is `key`.
+    pub fn next(&self, key: &Key) -> Option<u32> {
+        self.open.as_ref().filter(|session| session.key == *key).map(|session| session.next)
     }
 
-    /// As [`crate::decode::Decoder::decode`], of the file at `path`.
+    /// As [`crate::decode::Decoder::decode`]; `key` is that of `media`.
     pub fn decode(
         &mut self,
-        path: &Path,
+        key: &Key,
         media: &Media,
         wanted: &[u32],
         take: &mut Take<'_>,
     ) -> Result<u64, Failure> {
-        let may_seek = !media.keys.is_empty() && self.no_seeks.as_deref() != Some(path);
-        match self.attempt(path, media, wanted, may_seek, take) {
+        let may_seek = !media.keys.is_empty() && self.no_seeks.as_ref() != Some(key);
+        match self.attempt(key, media, wanted, may_seek, take) {
             Err(failure) if may_seek && failure.reason == SkipReason::Corrupt => {
                 // A key frame may be none, or the index may be wrong: what cannot be had by seeking may
                 // come in order. If it does, seeks are not tried again on this file.
-                let decoded = self.attempt(path, media, wanted, false, take)?;
-                self.no_seeks = Some(path.to_owned());
+                let decoded = self.attempt(key, media, wanted, false, take)?;
+                self.no_seeks = Some(key.clone());
                 Ok(decoded)
             }
             result => result,
@@ -59,7 +71,7 @@ impl Reader {
 
     fn attempt(
         &mut self,
-        path: &Path,
+        key: &Key,
         media: &Media,
         wanted: &[u32],
         may_seek: bool,
@@ -67,11 +79,11 @@ impl Reader {
     ) -> Result<u64, Failure> {
         let first = wanted.first().copied().unwrap_or(0);
         let kept = self.open.take().filter(|session| {
-            session.path == path && (session.next <= first || may_seek) && may_seek == session.may_seek
+            session.key == *key && (session.next <= first || may_seek) && may_seek == session.may_seek
         });
         let mut session = match kept {
             Some(session) => session,
-            None => Session::open(path, media, may_seek)?,
+            None => Session::open(key, media, may_seek)?,
         };
         let before = session.gate.state().count();
         session.read(media, wanted, take)?;
@@ -83,7 +95,7 @@ impl Reader {
 
 /// An open file.
 struct Session {
-    path: PathBuf,
+    key: Key,
     chain: Chain,
     gate: Gate,
     sink: AppSink,
@@ -93,11 +105,15 @@ struct Session {
 }
 
 impl Session {
-    fn open(path: &Path, media: &Media, may_seek: bool) -> Result<Self, Failure> {
+    fn open(key: &Key, media: &Media, may_seek: bool) -> Result<Self, Failure> {
         let by = if media.keys.is_empty() { Mark::Count } else { Mark::Time };
         let gate = Gate::new(by, false);
-        let (chain, sink) = open_decoding(path, &gate)?;
-        Ok(Self { path: path.to_owned(), chain, gate, sink, next: 0, may_seek })
+        let bytes = Arc::new(Bytes::open(&media.origin)?);
+        // It was looked at, so it may be as large as it is, and be open as long as it is of use.
+        let pixels = Limits::default().pixels.max(u64::from(media.width) * u64::from(media.height));
+        let limits = Limits { pixels, bytes: u64::MAX, probe_secs: f64::INFINITY };
+        let (chain, sink) = open_decoding(&bytes, &gate, &limits)?;
+        Ok(Self { key: key.clone(), chain, gate, sink, next: 0, may_seek })
     }
 
     fn read(&mut self, media: &Media, wanted: &[u32], take: &mut Take<'_>) -> Result<(), Failure> {
@@ -186,7 +202,8 @@ fn gap_after(media: &Media, position: u32) -> u64 {
 fn marks(media: &Media, wanted: &[u32]) -> Wanted {
     let mark = |&position: &u32| {
         if media.keys.is_empty() {
-            return (u64::from(position), u64::from(position));
+            let count = u64::from(media.part.before) + u64::from(position);
+            return (count, count);
         }
         let time = media.times[position as usize];
         let before = if position == 0 { time } else { gap_after(media, position - 1) };
@@ -196,9 +213,13 @@ fn marks(media: &Media, wanted: &[u32]) -> Wanted {
     wanted.iter().map(mark).collect()
 }
 
-/// Opens `path` down to an appsink with decoded pictures; `gate` stands right behind the decoder.
-pub(super) fn open_decoding(path: &Path, gate: &Gate) -> Result<(Chain, AppSink), Failure> {
-    let status = Status::quiet();
+/// Opens `bytes` down to an appsink with decoded pictures; `gate` stands right behind the decoder.
+pub(super) fn open_decoding(
+    bytes: &Arc<Bytes>,
+    gate: &Gate,
+    limits: &Limits,
+) -> Result<(Chain, AppSink), Failure> {
+    let status = Status::quiet(limits);
     let sink = AppSink::builder().sync(false).async_(false).max_buffers(WAITING).build();
     let (on_sample, on_end) = (Arc::clone(&status), Arc::clone(&status));
     sink.set_callbacks(
@@ -215,7 +236,7 @@ pub(super) fn open_decoding(path: &Path, gate: &Gate) -> Result<(Chain, AppSink)
     );
     let (gate, of_tail, end) = (gate.clone(), Arc::clone(&status), sink.clone());
     let chain = Chain::open(
-        path,
+        bytes,
         status,
         Box::new(move |pipeline, pad, caps, container| {
             let end = end.upcast_ref::<gst::Element>();

@@ -2,15 +2,18 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use gstreamer as gst;
 use reelflow_api::error::SkipReason;
 use reelflow_api::item::Orientation;
+use reelflow_api::stage::Limits;
 
+use super::chain::check_size;
 use super::errors;
 use crate::decode::Failure;
+use crate::edge::clock;
 
 /// A file that makes no progress for this long is given up. RELIABILITY facts 4 and 8: some demuxers of
 /// GStreamer 1.22 never end on some files.
@@ -25,6 +28,10 @@ pub(super) struct Found {
     pub video: Option<(String, u32, u32)>,
     /// Other tracks, for messages.
     pub others: Vec<String>,
+    /// All tracks that the file begins with are known.
+    pub is_complete: bool,
+    /// Codec of a video track that came later: the stream changes on the way.
+    pub changed: Option<String>,
     /// How pictures must be turned.
     pub orientation: Orientation,
     /// The demuxer's pad of the video track: seeks go there.
@@ -42,6 +49,8 @@ pub(super) struct Status {
     found: Mutex<Found>,
     building: RwLock<Building>,
     progress: AtomicU64,
+    limits: Limits,
+    since: Instant,
     wake: Sender<()>,
     woken: Receiver<()>,
     /// Told of the first failure, on the thread that noted it.
@@ -53,22 +62,24 @@ pub(super) type Listener = Box<dyn Fn(Failure) + Send + Sync>;
 
 impl Status {
     /// Told to nobody but the one who waits.
-    pub fn quiet() -> Arc<Self> {
-        Arc::new(Self::new(None))
+    pub fn quiet(limits: &Limits) -> Arc<Self> {
+        Arc::new(Self::new(*limits, None))
     }
 
     /// Its first failure is told to `listener`.
     pub fn told(listener: Listener) -> Arc<Self> {
-        Arc::new(Self::new(Some(listener)))
+        Arc::new(Self::new(Limits::default(), Some(listener)))
     }
 
-    fn new(listener: Option<Listener>) -> Self {
+    fn new(limits: Limits, listener: Option<Listener>) -> Self {
         // One token is enough: it says "look again", not what happened.
         let (wake, woken) = bounded(1);
         Self {
             found: Mutex::default(),
             building: RwLock::default(),
             progress: AtomicU64::new(0),
+            limits,
+            since: clock::now(),
             wake,
             woken,
             listener,
@@ -116,10 +127,18 @@ impl Status {
         self.progress.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits until `done` gives something or the file fails or stalls.
+    /// Refuses pictures above the limit before a decoder allocates them.
     ///
     /// # Errors
-    /// The file's failure, or `stalled`.
+    /// `limit`
+    pub fn check_size(&self, width: u32, height: u32) -> Result<(), Failure> {
+        check_size((width, height), self.limits.pixels)
+    }
+
+    /// Waits until `done` gives something or the file fails, stalls or takes too long.
+    ///
+    /// # Errors
+    /// The file's failure, `stalled` or `limit`.
     pub fn wait<T>(&self, mut done: impl FnMut(&Found) -> Option<T>) -> Result<T, Failure> {
         let mut progress = self.progress.load(Ordering::Relaxed);
         loop {
@@ -142,6 +161,13 @@ impl Status {
                     return Err(failure);
                 }
                 progress = now;
+            }
+            if self.since.elapsed().as_secs_f64() > self.limits.probe_secs {
+                let message =
+                    format!("looking at it takes longer than {} s; split it", self.limits.probe_secs);
+                let failure = Failure::new(SkipReason::Limit, message);
+                self.fail(failure.clone());
+                return Err(failure);
             }
         }
     }

@@ -44,7 +44,15 @@ pub(super) fn container(caps: &gst::CapsRef) -> Container {
         "video/x-ms-asf" => Container::Demux("asfdemux"),
         "video/x-ivf" => Container::Demux("ivfparse"),
         "application/x-yuv4mpeg" => Container::Demux("y4mdec"),
-        "video/x-h264" | "video/x-h265" | "video/mpeg" => Container::Bare,
+        "application/mxf" => Container::Demux("mxfdemux"),
+        // A stream of JPEG pictures; a single one is told when it has been decoded.
+        "video/x-h264" | "video/x-h265" | "video/mpeg" | "image/jpeg" => Container::Bare,
+        _ if REFERENCES.contains(&name) => Container::Refused(Failure::new(
+            SkipReason::UnsafeReference,
+            format!(
+                "it only points to other places ({name}), which is not followed; list the media themselves"
+            ),
+        )),
         _ if name.starts_with("audio/") => Container::Refused(no_video(name)),
         _ if name.starts_with("image/") => Container::Refused(Failure::new(
             SkipReason::NotMedia,
@@ -57,6 +65,19 @@ pub(super) fn container(caps: &gst::CapsRef) -> Container {
     }
 }
 
+/// Types that are nothing but references to media elsewhere.
+const REFERENCES: [&str; 9] = [
+    "application/x-hls",
+    "application/dash+xml",
+    "application/vnd.ms-sstr+xml",
+    "application/sdp",
+    "application/smil",
+    "application/x-shockwave-flash",
+    "image/svg+xml",
+    "text/uri-list",
+    "text/html",
+];
+
 pub(super) fn no_video(found: &str) -> Failure {
     Failure::new(SkipReason::NoVideo, format!("no video track ({found}); leave it out of the list"))
 }
@@ -67,7 +88,7 @@ pub(super) fn no_video(found: &str) -> Failure {
 /// pictures come out than went in.
 pub(super) fn parser(caps: &gst::CapsRef, container: &str) -> Option<&'static str> {
     let structure = caps.structure(0)?;
-    let is_stream = matches!(container, "" | "tsdemux" | "mpegpsdemux");
+    let is_stream = matches!(container, "" | "tsdemux" | "mpegpsdemux" | "mxfdemux");
     match structure.name().as_str() {
         "video/x-h264" if is_stream || container == "avidemux" => Some("h264parse"),
         "video/x-h265" if is_stream || container == "avidemux" => Some("h265parse"),
@@ -76,6 +97,7 @@ pub(super) fn parser(caps: &gst::CapsRef, container: &str) -> Option<&'static st
             Ok(4) => Some("mpeg4videoparse"),
             _ => None,
         },
+        "image/jpeg" if container.is_empty() => Some("jpegparse"),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reelflow_api::error::SkipReason;
-use reelflow_api::item::{Media, Orientation, Origin};
+use reelflow_api::item::{Damage, Media, Orientation, Origin, Part};
 use reelflow_api::track::Track;
 
 use super::wire::{In, Out};
@@ -30,9 +30,14 @@ pub struct Probed {
     pub content: Option<u64>,
 }
 
-/// Reasons that stay while a file does. Others depend on the machine, the settings or the moment.
-pub fn stays(reason: SkipReason) -> bool {
-    LASTING.contains(&reason)
+/// Whether it stays while the file does. Other reasons depend on the machine, the settings or the moment.
+pub fn stays(probed: &Probed) -> bool {
+    match &probed.media {
+        Ok(media) => std::iter::successors(Some(media), |media| media.part.next.as_ref())
+            .filter_map(|media| media.part.damage.as_ref())
+            .all(|damage| LASTING.contains(&damage.reason)),
+        Err(failure) => LASTING.contains(&failure.reason),
+    }
 }
 
 /// In the order of their numbers in the file, which never change.
@@ -96,9 +101,26 @@ pub fn read(bytes: &mut In<'_>, path: &Path) -> Option<Probed> {
     bytes.0.is_empty().then_some(Probed { media, content })
 }
 
+/// The medium and the parts behind it.
 fn write_media(media: &Media, out: &mut Out) {
+    let parts: Vec<&Media> = std::iter::successors(Some(media), |media| media.part.next.as_deref()).collect();
+    out.number(parts.len() as u64);
+    parts.into_iter().for_each(|part| write_part(part, out));
+}
+
+fn read_media(bytes: &mut In<'_>, path: &Path) -> Option<Media> {
+    let parts: Option<Vec<Media>> = (0..bytes.count(1)?).map(|_| read_part(bytes, path)).collect();
+    let behind = |next: Option<Media>, part: Media| {
+        let next = next.map(Arc::new);
+        Some(Media { part: Part { next, ..part.part.clone() }, ..part })
+    };
+    parts?.into_iter().rev().fold(None, behind)
+}
+
+fn write_part(media: &Media, out: &mut Out) {
     // Without `..`: whoever gives a medium another field has to keep it here.
-    let Media { origin: _, name: _, width, height, orientation, times, keys, codec, bytes, track } = media;
+    let Media { origin: _, name: _, width, height, orientation, times, keys, codec, bytes, track, part } = media;
+    let Part { before: skipped, next: _, damage } = part;
     let Orientation { quarter_turns, mirror } = orientation;
     out.number(u64::from(*width));
     out.number(u64::from(*height));
@@ -113,9 +135,16 @@ fn write_media(media: &Media, out: &mut Out) {
     out.bytes(codec.as_bytes());
     out.number(*bytes);
     out.optional(track.as_ref(), |out, track| out.bytes(&track.to_bytes()));
+    out.number(u64::from(*skipped));
+    out.optional(damage.as_deref(), |out, Damage { reason, message, at_secs }| {
+        let number = LASTING.iter().position(|lasting| lasting == reason);
+        out.number(number.expect("only lasting damage is kept") as u64);
+        out.bytes(message.as_bytes());
+        out.optional(*at_secs, |out, secs| out.fixed(secs.to_bits()));
+    });
 }
 
-fn read_media(bytes: &mut In<'_>, path: &Path) -> Option<Media> {
+fn read_part(bytes: &mut In<'_>, path: &Path) -> Option<Media> {
     let (width, height) = (bytes.number32()?, bytes.number32()?);
     let orientation = Orientation { quarter_turns: bytes.byte()?, mirror: bytes.byte()? == 1 };
     let times = read_times(bytes)?;
@@ -129,6 +158,12 @@ fn read_media(bytes: &mut In<'_>, path: &Path) -> Option<Media> {
     let codec = bytes.text()?.to_owned();
     let size = bytes.number()?;
     let track = bytes.optional(|bytes| Track::from_bytes(bytes.bytes()?))?.map(Arc::new);
+    let skipped = bytes.number32()?;
+    let damage = bytes.optional(|bytes| {
+        let reason = *LASTING.get(bytes.number32()? as usize)?;
+        let (message, at_secs) = (bytes.text()?.to_owned(), bytes.optional(In::fixed)?.map(f64::from_bits));
+        Some(Arc::new(Damage { reason, message, at_secs }))
+    })?;
     Some(Media {
         origin: Origin::File(path.to_owned()),
         name: path.display().to_string(),
@@ -140,6 +175,7 @@ fn read_media(bytes: &mut In<'_>, path: &Path) -> Option<Media> {
         codec,
         bytes: size,
         track,
+        part: Part { before: skipped, next: None, damage },
     })
 }
 
@@ -222,6 +258,7 @@ mod tests {
             codec: "h264".to_owned(),
             bytes: u64::MAX,
             track: Track::new("video/x-h264, …".into(), true, &units).map(Arc::new),
+            part: Part { before: 3, next: None, damage: None },
         }
     }
 
@@ -238,7 +275,11 @@ mod tests {
         let even = (0..200).map(|frame| frame * 40_000_000).collect();
         for times in [vec![], vec![0], vec![7], vec![0, 1], vec![3, u64::MAX], even, jumpy] {
             let content = (times.len() != 1).then_some(u64::MAX - 3);
-            let probed = Probed { media: Ok(Arc::new(media(times))), content };
+            let (reason, message) = (SkipReason::Corrupt, "cut off".to_owned());
+            let damage = Some(Arc::new(Damage { reason, message, at_secs: Some(1.5) }));
+            let next = Some(Arc::new(media(vec![5, 9])));
+            let whole = Media { part: Part { before: 0, next, damage }, ..media(times) };
+            let probed = Probed { media: Ok(Arc::new(whole)), content };
             assert_eq!(back(&probed), Some(probed));
         }
         let bare = Media { track: None, ..media(vec![0, 5, 9]) };

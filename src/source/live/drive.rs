@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, never, select};
 use reelflow_api::error::{Skip, SkipReason};
 use reelflow_api::feed::{FeedCounts, News, Recording, Tell};
-use reelflow_api::item::{Media, Origin, Picture, Segment, SegmentId};
+use reelflow_api::item::{Media, Origin, Part, Picture, Segment, SegmentId};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::cutter::{Cutter, Piece, Rules};
@@ -371,6 +371,7 @@ fn segment(source: &str, piece: Piece) -> Segment {
         codec: codec.clone(),
         bytes,
         track: None,
+        part: Part::default(),
     };
     Segment {
         id: segment_id(source, salt, number),
