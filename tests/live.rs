@@ -436,7 +436,7 @@ fn passwords_are_masked_wherever_a_pipeline_is_shown() {
         text.replace("url = ", "password = \"hunter2\"\nurl = "),
         text.replace("type = \"rtsp\"", "type = \"http\""),
     ] {
-        let report = reelflow::config::load(&wrong, Path::new("p.toml"), &[]).unwrap_err();
+        let report = reelflow::config::load(&wrong, Path::new("p.toml"), &[]).err().unwrap();
         let said = [report.human(false), report.short(), report.json()].concat();
         assert!(said.contains("error[") && !said.contains("hunter2"), "{said}");
     }
