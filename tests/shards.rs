@@ -1,8 +1,6 @@
 //! Archives through the whole program: the same batches as from a folder, and refusal without a trace.
 #![cfg(feature = "gst")]
 
-mod support;
-
 use std::path::Path;
 use std::process::Output;
 

@@ -92,10 +92,11 @@ type Facts<'scope> = VecCollection<'scope, u64, Fact, isize>;
 
 /// The flow, its input and what came out of it.
 pub struct Flow {
-    worker: Worker,
+    /// Dropped first, while there is somebody to tell.
     input: InputSession<u64, Fact, isize>,
     probe: Handle<u64>,
     found: Rc<RefCell<Differences>>,
+    worker: Worker,
 }
 
 impl Flow {
@@ -104,7 +105,7 @@ impl Flow {
         let found = Rc::new(RefCell::new(Differences::default()));
         let probe = Handle::new();
         let input = worker.dataflow::<u64, _, _>(|scope| build(scope, duplicates, &probe, &found));
-        Self { worker, input, probe, found }
+        Self { input, probe, found, worker }
     }
 
     pub fn insert(&mut self, fact: Fact) {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use reelflow_api::error::SkipReason;
-use reelflow_api::item::{Origin, Part, SegmentId};
+use reelflow_api::item::{Origin, SegmentId};
 use tempfile::TempDir;
 
 use super::*;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Mutex;
 
-use reelflow_api::item::Media;
+use reelflow_api::item::{Media, Origin};
 
 use super::*;
 use crate::decode::pattern::media;
@@ -94,7 +94,7 @@ fn ids(watched: &Watched, name: &str) -> Vec<SegmentId> {
 }
 
 fn origin_is(segment: &Segment, name: &str) -> bool {
-    file_of(&segment.media.origin).is_some_and(|path| path.ends_with(name))
+    segment.media.origin.file().is_some_and(|path| path.ends_with(name))
 }
 
 fn added(look: &Look) -> Vec<SegmentId> {
