@@ -61,7 +61,12 @@ fn an_array_is_written_with_a_table_beside_it_and_other_names_are_refused() {
     let data = media("bframes.mp4");
     let embed = |name: &str| {
         let out = folder.path(name);
-        command(&folder, "before", "embed", &["--data", data.to_str().unwrap(), "--out", out.to_str().unwrap()])
+        command(
+            &folder,
+            "before",
+            "embed",
+            &["--data", data.to_str().unwrap(), "--out", out.to_str().unwrap()],
+        )
     };
     assert!(embed("one.npy").status.success());
     assert!(folder.path("one.npy").is_file() && folder.path("one.csv").is_file());

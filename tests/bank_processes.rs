@@ -24,7 +24,10 @@ fn main() {
     }
     let trials = vec![
         Trial::test("two_processes_are_one_bank", two_processes_are_one_bank),
-        Trial::test("a_process_that_is_gone_is_an_error_and_no_wait", a_process_that_is_gone_is_an_error_and_no_wait),
+        Trial::test(
+            "a_process_that_is_gone_is_an_error_and_no_wait",
+            a_process_that_is_gone_is_an_error_and_no_wait,
+        ),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
@@ -83,7 +86,10 @@ fn live(near: &mut Bank, far: &mut Bank, settings: &BankSettings, seed: u64, ste
     for step in 0..steps {
         let (changes, found) = (near.read(step).unwrap(), far.read(step).unwrap());
         // Rows, ids and versions in the same order; the values by their bits.
-        assert_eq!((&changes.rows, &changes.ids, &changes.versions), (&found.rows, &found.ids, &found.versions));
+        assert_eq!(
+            (&changes.rows, &changes.ids, &changes.versions),
+            (&found.rows, &found.ids, &found.versions)
+        );
         assert_eq!(bits(&changes.values), bits(&found.values), "bank {seed}, step {step}");
         rows.apply(&changes);
         far_rows.apply(&found);
@@ -98,7 +104,10 @@ fn live(near: &mut Bank, far: &mut Bank, settings: &BankSettings, seed: u64, ste
         let sums = near.log_sum_exp(step, &queries, 0.07).unwrap();
         let far_sums = far.log_sum_exp(step, &queries, 0.07).unwrap();
         let bits_of = |sum: &reelflow::bank::softmax::LogSumExp| (sum.max.to_bits(), sum.sum.to_bits());
-        assert_eq!(sums.iter().map(bits_of).collect::<Vec<_>>(), far_sums.iter().map(bits_of).collect::<Vec<_>>());
+        assert_eq!(
+            sums.iter().map(bits_of).collect::<Vec<_>>(),
+            far_sums.iter().map(bits_of).collect::<Vec<_>>()
+        );
         // And it is the sum over all rows.
         for (query, sum) in queries.chunks(dim).zip(&sums) {
             let all = reelflow::bank::softmax::partial(query, &rows.values, 0.07).value();
@@ -138,8 +147,7 @@ fn two_processes_are_one_bank() -> Result<(), Failed> {
             for shards in [2, 5] {
                 seed += 1;
                 let staleness = Staleness::Steps(staleness);
-                let settings =
-                    BankSettings { kind, dtype, staleness, shards, ..BankSettings::queue(37, 8) };
+                let settings = BankSettings { kind, dtype, staleness, shards, ..BankSettings::queue(37, 8) };
                 let (id, key) = (format!("bank-{seed}"), Key::new(seed));
                 let mut near = Bank::open("keys", &settings, key)?;
                 // The same name, so that the files are the same; the bridge knows it by another.

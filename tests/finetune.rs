@@ -94,8 +94,12 @@ fn a_frozen_encoder_is_the_same_after_training_and_dropout_goes_on_after_a_stop(
 #[test]
 fn a_classifier_learns_to_tell_directions_of_media_it_never_saw() {
     let folder = Folder::pretrained();
-    let more = ["--set=run.epochs=60", "--set=sinks.train.schedule.milestone_epochs=[40]",
-        "--set=sinks.train.optimizer.lr=0.05", "--set=sinks.train.encoder.width=8"];
+    let more = [
+        "--set=run.epochs=60",
+        "--set=sinks.train.schedule.milestone_epochs=[40]",
+        "--set=sinks.train.optimizer.lr=0.05",
+        "--set=sinks.train.encoder.width=8",
+    ];
     let text = format!("{DATA}{FINETUNING}").replace(", weights = \"WEIGHTS\"", "");
     folder.run("long", &text, &more);
     let last = metrics(&folder, "long").pop().unwrap();
@@ -119,8 +123,7 @@ fn eval_tells_top_1_mean_class_accuracy_and_who_was_taken_for_whom() {
     let eval = |format: &str| {
         let mut command = support::reelflow();
         command.arg("eval").arg(folder.path("tuned")).arg("--data").arg(&list).arg("--no-probe");
-        let output =
-            command.args(["--format", format]).arg("--confusion").arg(&picture).output().unwrap();
+        let output = command.args(["--format", format]).arg("--confusion").arg(&picture).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };

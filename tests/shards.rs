@@ -1,6 +1,9 @@
 //! Archives through the whole program: the same batches as from a folder, and refusal without a trace.
 #![cfg(feature = "gst")]
 
+#[expect(dead_code, reason = "each test binary uses its own part of the support module")]
+mod support;
+
 use std::path::Path;
 use std::process::Output;
 

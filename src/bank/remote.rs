@@ -28,10 +28,17 @@ pub struct Answer(Told);
 pub(super) enum Asked {
     Open(Opening),
     Write(Write),
-    Read { limit: Option<u64> },
-    Partial { limit: Option<u64>, softmax: Softmax },
+    Read {
+        limit: Option<u64>,
+    },
+    Partial {
+        limit: Option<u64>,
+        softmax: Softmax,
+    },
     Forget(HashSet<i64>),
-    Save { limit: Option<u64> },
+    Save {
+        limit: Option<u64>,
+    },
     Load(Content, FirstRows),
     /// Answered when everything before it is done.
     Settle,

@@ -4,9 +4,9 @@ mod inventory;
 mod print;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use reelflow_api::error::{SkipReason, StageError};
 use reelflow_api::item::{Media, Origin};

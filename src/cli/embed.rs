@@ -90,7 +90,8 @@ fn embed(args: &Args) -> Result<String, StageError> {
 
 #[cfg(not(feature = "parquet"))]
 fn parquet(_: &[Embedded], _: &str) -> Result<Vec<u8>, StageError> {
-    let message = "this program was built without the feature `parquet`; write an `.npy`, or build it with the feature";
+    let message =
+        "this program was built without the feature `parquet`; write an `.npy`, or build it with the feature";
     Err(StageError::unavailable("embed", message))
 }
 

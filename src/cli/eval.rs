@@ -132,7 +132,8 @@ fn report(args: &Args) -> Result<String, StageError> {
 /// One column an order and encoder; each order is a pass over the data.
 fn measure(args: &Args, encoders: &Encoders) -> Result<Vec<Column>, StageError> {
     let options = args.options(encoders.recipe.classes.clone());
-    let of_segment = args.clips.unwrap_or(if options.outputs.is_empty() { CLIPS } else { CLIPS_OF_A_CLASSIFIER });
+    let of_segment =
+        args.clips.unwrap_or(if options.outputs.is_empty() { CLIPS } else { CLIPS_OF_A_CLASSIFIER });
     let choice = Choice { only: args.only.as_deref(), classes: &args.classes, span_secs: None };
     let mut columns = Vec::new();
     for (number, order) in args.order.iter().enumerate() {

@@ -179,7 +179,8 @@ fn indexed(file: &Path, encoder: &Embedder) -> Result<Vec<Embedded>, StageError>
 
 #[cfg(not(feature = "parquet"))]
 fn indexed(_: &Path, _: &Embedder) -> Result<Vec<Embedded>, StageError> {
-    let message = "this program was built without the feature `parquet`; give `--data`, or build it with the feature";
+    let message =
+        "this program was built without the feature `parquet`; give `--data`, or build it with the feature";
     Err(StageError::unavailable("search", message))
 }
 

@@ -55,12 +55,15 @@ pub fn meet(
     patience: Duration,
 ) -> Result<Vec<Option<TcpStream>>, StageError> {
     if let Some(address) = lower.iter().find(|address| !address.ip().is_loopback()) {
-        let message = format!("{address} is another machine; processes meet on loopback only, as nothing proves who speaks");
+        let message = format!(
+            "{address} is another machine; processes meet on loopback only, as nothing proves who speaks"
+        );
         return Err(StageError::refused("peers", message));
     }
     let comes_behind = peer.process + 1 < peer.processes;
     if lower.len() != peer.process || (comes_behind && listener.is_none()) {
-        let message = format!("process {} of {} needs the addresses of all before it", peer.process, peer.processes);
+        let message =
+            format!("process {} of {} needs the addresses of all before it", peer.process, peer.processes);
         return Err(StageError::refused("peers", message));
     }
     let deadline = clock::now() + patience;
@@ -72,7 +75,8 @@ pub fn meet(
     sockets.extend((peer.process..peer.processes).map(|_| None));
     if let Some(listener) = listener.filter(|_| comes_behind) {
         listener.set_nonblocking(true).map_err(|error| broken("listen", &error))?;
-        while let Some(number) = (peer.process + 1..peer.processes).find(|number| sockets[*number].is_none()) {
+        while let Some(number) = (peer.process + 1..peer.processes).find(|number| sockets[*number].is_none())
+        {
             let (other, socket) =
                 until(deadline, || answer(peer, listener)).ok_or_else(|| absent(number, patience))?;
             sockets[other] = Some(socket);
@@ -195,11 +199,10 @@ mod tests {
         };
         let all = [meet_as(0, Some(first.0)), meet_as(1, Some(second.0)), meet_as(2, None)];
         let heard = all.map(|thread| thread.join().unwrap());
-        assert_eq!(heard, [
-            vec![None, Some(1), Some(2)],
-            vec![Some(0), None, Some(2)],
-            vec![Some(0), Some(1), None]
-        ]);
+        assert_eq!(
+            heard,
+            [vec![None, Some(1), Some(2)], vec![Some(0), None, Some(2)], vec![Some(0), Some(1), None]]
+        );
     }
 
     #[test]

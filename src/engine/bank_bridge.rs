@@ -20,8 +20,8 @@ use reelflow_api::error::StageError;
 use serde::{Deserialize, Serialize};
 use timely::WorkerConfig;
 use timely::communication::allocator::AllocatorBuilder;
-use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
 use timely::communication::allocator::ProcessBuilder;
+use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
 use timely::communication::{Hooks, WorkerGuards};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
@@ -121,12 +121,13 @@ impl Bridge {
     /// If the others do not come, or threads cannot be started.
     pub fn start(meeting: &Meeting<'_>, workers: usize) -> Result<Self, StageError> {
         let Peer { process, processes, .. } = meeting.peer;
-        let failed = |error: String| StageError::unavailable("peers", format!("workers did not start: {error}"));
+        let failed =
+            |error: String| StageError::unavailable("peers", format!("workers did not start: {error}"));
         let sockets = peers::meet(meeting.peer, meeting.listener, meeting.lower, meeting.patience)?;
         let hooks = Hooks::default();
         let inside = ProcessBuilder::new_typed_vector(workers, hooks.refill.clone(), hooks.spill.clone());
-        let (builders, guard) =
-            initialize_networking_from_sockets(inside, sockets, process, workers, hooks).map_err(|e| failed(e.to_string()))?;
+        let (builders, guard) = initialize_networking_from_sockets(inside, sockets, process, workers, hooks)
+            .map_err(|e| failed(e.to_string()))?;
         let builders = builders.into_iter().map(AllocatorBuilder::Tcp).collect();
         let (questions, queue) = bounded(REQUESTS_MAX);
         let queue = Mutex::new(Some(queue));
@@ -256,43 +257,45 @@ fn build<'scope>(
     probe: &probe::Handle<u64>,
 ) {
     let asking = Arc::clone(ends);
-    let questions = source::<_, CapacityContainerBuilder<Vec<Question>>, _, _>(scope, "requests", |capability, info| {
-        if queue.is_some() {
-            let waker = scope.worker().sync_activator_for(info.address.to_vec());
-            *asking.waker.lock().expect("no holder panics") = Some(waker);
-        }
-        let mut open = queue.map(|queue| (queue, capability));
-        move |output| {
-            let Some((queue, capability)) = &open else { return };
-            // Read first: what was asked before the end is still sent.
-            let done = asking.done.load(Ordering::Acquire);
-            let ended = loop {
-                match queue.try_recv() {
-                    Ok(question) => output.session(capability).give(question),
-                    Err(TryRecvError::Empty) => break done,
-                    Err(TryRecvError::Disconnected) => break true,
-                }
-            };
-            if ended {
-                open = None;
+    let questions =
+        source::<_, CapacityContainerBuilder<Vec<Question>>, _, _>(scope, "requests", |capability, info| {
+            if queue.is_some() {
+                let waker = scope.worker().sync_activator_for(info.address.to_vec());
+                *asking.waker.lock().expect("no holder panics") = Some(waker);
             }
-        }
-    });
-    let to_shard = Exchange::new(|question: &Question| question.to);
-    let replies = questions.unary::<CapacityContainerBuilder<Vec<Reply>>, _, _, _>(to_shard, "shards", |_, _| {
-        let mut hosted = Hosted::default();
-        move |input, output| {
-            // In the order of arrival; grouping by stamp promises none among equals.
-            input.for_each(|capability, data| {
-                let mut session = output.session(&capability);
-                for Question { from, bank, shard, request, .. } in data.drain(..) {
-                    if let Some(answer) = hosted.serve(from, &bank, shard, request) {
-                        session.give(Reply { to: from, bank, shard, answer });
+            let mut open = queue.map(|queue| (queue, capability));
+            move |output| {
+                let Some((queue, capability)) = &open else { return };
+                // Read first: what was asked before the end is still sent.
+                let done = asking.done.load(Ordering::Acquire);
+                let ended = loop {
+                    match queue.try_recv() {
+                        Ok(question) => output.session(capability).give(question),
+                        Err(TryRecvError::Empty) => break done,
+                        Err(TryRecvError::Disconnected) => break true,
                     }
+                };
+                if ended {
+                    open = None;
                 }
-            });
-        }
-    });
+            }
+        });
+    let to_shard = Exchange::new(|question: &Question| question.to);
+    let replies =
+        questions.unary::<CapacityContainerBuilder<Vec<Reply>>, _, _, _>(to_shard, "shards", |_, _| {
+            let mut hosted = Hosted::default();
+            move |input, output| {
+                // In the order of arrival; grouping by stamp promises none among equals.
+                input.for_each(|capability, data| {
+                    let mut session = output.session(&capability);
+                    for Question { from, bank, shard, request, .. } in data.drain(..) {
+                        if let Some(answer) = hosted.serve(from, &bank, shard, request) {
+                            session.give(Reply { to: from, bank, shard, answer });
+                        }
+                    }
+                });
+            }
+        });
     let answering = Arc::clone(ends);
     let back = Exchange::new(|reply: &Reply| reply.to);
     replies

@@ -298,8 +298,12 @@ impl Parts {
     ) -> Result<(Layout, Vec<SinkEntry>), StageError> {
         let root = Key::new(self.run.seed);
         let batch_sizes = batch_sizes(&self.nodes);
-        let mut assembly =
-            Assembly { positions: HashMap::new(), shapes: HashMap::new(), sizes: HashMap::new(), epochs: HashMap::new() };
+        let mut assembly = Assembly {
+            positions: HashMap::new(),
+            shapes: HashMap::new(),
+            sizes: HashMap::new(),
+            epochs: HashMap::new(),
+        };
         let (mut operators, mut sinks): (Vec<Operator>, Vec<SinkEntry>) = (Vec::new(), Vec::new());
         let mut steps = (self.run.steps > 0).then_some(self.run.steps);
         for (id, inputs, stage) in self.nodes {
@@ -376,7 +380,10 @@ impl Supply {
 
 /// Why `run.epochs` says nothing here.
 fn no_epochs(inputs: &[String]) -> String {
-    format!("`run.epochs` counts passes, and what {} gives changes meanwhile; set `run.steps`", inputs.join(", "))
+    format!(
+        "`run.epochs` counts passes, and what {} gives changes meanwhile; set `run.steps`",
+        inputs.join(", ")
+    )
 }
 
 /// That a sampler has no segment.

@@ -131,7 +131,8 @@ struct Row {
 }
 
 fn rows_of(batch: &RecordBatch) -> Result<Vec<Row>, String> {
-    let column = |name: &str| batch.column_by_name(name).ok_or_else(|| format!("there is no column `{name}`"));
+    let column =
+        |name: &str| batch.column_by_name(name).ok_or_else(|| format!("there is no column `{name}`"));
     let other = |name: &str, wanted: &str| format!("column `{name}` is not {wanted}");
     let mut texts = Vec::new();
     for name in TEXTS {
@@ -169,12 +170,7 @@ fn items(rows: Vec<Row>) -> Vec<Embedded> {
     let item = |row: Row| {
         let id = id(&row);
         let segment = segments.entry(id.clone()).or_insert_with(|| segment(&id, &row.texts, spans[&id]));
-        Embedded {
-            segment: Arc::clone(segment),
-            span_secs: row.span_secs,
-            vector: row.vector,
-            scores: None,
-        }
+        Embedded { segment: Arc::clone(segment), span_secs: row.span_secs, vector: row.vector, scores: None }
     };
     rows.into_iter().map(item).collect()
 }
@@ -198,7 +194,9 @@ fn segment(id: &str, texts: &[Option<String>; TEXTS.len()], (start, end): (f64, 
     let text = |at: usize| texts[at].as_deref().map(Arc::from);
     Arc::new(Segment {
         // Whoever changed the file gets segments of their own.
-        id: SegmentId(u64::from_str_radix(id, 16).unwrap_or_else(|_| xxhash_rust::xxh3::xxh3_64(id.as_bytes()))),
+        id: SegmentId(
+            u64::from_str_radix(id, 16).unwrap_or_else(|_| xxhash_rust::xxh3::xxh3_64(id.as_bytes())),
+        ),
         media: Arc::new(media),
         first: 0,
         count: 2,
@@ -231,7 +229,10 @@ mod tests {
         assert_eq!((found.encoder.as_str(), found.items.len()), ("e1", 3));
         for (item, found) in items.iter().zip(&found.items) {
             let (a, b) = (&item.segment, &found.segment);
-            assert_eq!((a.id, &a.media.name, &a.label, &a.group, &a.split), (b.id, &b.media.name, &b.label, &b.group, &b.split));
+            assert_eq!(
+                (a.id, &a.media.name, &a.label, &a.group, &a.split),
+                (b.id, &b.media.name, &b.label, &b.group, &b.split)
+            );
             assert_eq!((item.span_secs, &item.vector), (found.span_secs, &found.vector));
         }
         assert!(Arc::ptr_eq(&found.items[0].segment, &found.items[1].segment), "clips of one segment");
@@ -246,10 +247,21 @@ mod tests {
         let schema = builder.schema();
         let types: Vec<String> =
             schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
-        assert_eq!(types[..7], [
-            "id Utf8", "path Utf8", "label Utf8", "split Utf8", "group Utf8", "start_secs Float64", "end_secs Float64"
-        ]);
-        assert!(matches!(schema.field(7).data_type(), DataType::FixedSizeList(item, 2) if *item.data_type() == DataType::Float32));
+        assert_eq!(
+            types[..7],
+            [
+                "id Utf8",
+                "path Utf8",
+                "label Utf8",
+                "split Utf8",
+                "group Utf8",
+                "start_secs Float64",
+                "end_secs Float64"
+            ]
+        );
+        assert!(
+            matches!(schema.field(7).data_type(), DataType::FixedSizeList(item, 2) if *item.data_type() == DataType::Float32)
+        );
     }
 
     #[test]

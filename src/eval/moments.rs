@@ -158,7 +158,12 @@ mod tests {
 
     /// A clip of the segment `number` (11 frames a second apart) from second `start`, two seconds long.
     fn clip(number: u64, start: f64, vector: [f32; 2]) -> Embedded {
-        Embedded { segment: segment_of(number, 11), span_secs: (start, start + 2.0), vector: vector.to_vec(), scores: None }
+        Embedded {
+            segment: segment_of(number, 11),
+            span_secs: (start, start + 2.0),
+            vector: vector.to_vec(),
+            scores: None,
+        }
     }
 
     #[test]

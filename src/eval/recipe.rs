@@ -239,7 +239,8 @@ mod tests {
     #[test]
     fn a_classifier_is_known_by_its_classes() {
         assert!(Recipe::of(TRAINING).unwrap().classes.is_empty());
-        let task = |name: &str| format!("{TRAINING}pretext = {{ type = \"{name}\", classes = [\"b\", \"a\"] }}");
+        let task =
+            |name: &str| format!("{TRAINING}pretext = {{ type = \"{name}\", classes = [\"b\", \"a\"] }}");
         assert_eq!(Recipe::of(&task("classify")).unwrap().classes, ["b", "a"]);
         assert!(Recipe::of(&task("vtdl")).unwrap().classes.is_empty());
     }

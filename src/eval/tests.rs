@@ -134,7 +134,12 @@ fn random_features_reach_chance_and_hits_never_fall() {
         .enumerate()
         .map(|(index, vector)| {
             let label = Some(format!("c{}", index % 4).into());
-            Embedded { segment: segment(index as u64, label, None, None), span_secs: (0.0, 1.0), vector, scores: None }
+            Embedded {
+                segment: segment(index as u64, label, None, None),
+                span_secs: (0.0, 1.0),
+                vector,
+                scores: None,
+            }
         })
         .collect();
     let report = evaluate(&items, &EvalOptions::default()).unwrap();

@@ -10,11 +10,11 @@ pub mod catalogue;
 pub mod content;
 #[cfg(feature = "gst")]
 pub mod files;
-pub mod kept;
 #[cfg(feature = "gst")]
 pub mod hls;
 #[cfg(feature = "gst")]
 pub mod http;
+pub mod kept;
 #[cfg(feature = "gst")]
 pub mod list;
 pub mod live;

@@ -99,8 +99,9 @@ impl Embedder {
         let (features, scores) = guarded("eval", || {
             tch::no_grad(|| {
                 let features = self.network.features(&clips, false);
-                let scores =
-                    self.classifies.then(|| self.network.head(HEAD, &features, None).softmax(-1, Kind::Float));
+                let scores = self
+                    .classifies
+                    .then(|| self.network.head(HEAD, &features, None).softmax(-1, Kind::Float));
                 (features, scores)
             })
         })?;

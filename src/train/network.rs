@@ -259,7 +259,8 @@ mod tests {
         let (query, key) = (network(1), network(1));
         let clips = clips(3);
         let straight = query.embed("embedding", &clips, true);
-        let mut pair = Pair { query: &query, key: &key, chance: Key::new(4), queries: 0, calls: 0, bn_groups: 1 };
+        let mut pair =
+            Pair { query: &query, key: &key, chance: Key::new(4), queries: 0, calls: 0, bn_groups: 1 };
         let shuffled = pair.key("embedding", &clips);
         assert!(!shuffled.requires_grad());
         assert!(distance(&straight, &shuffled) < 1e-5);
@@ -307,8 +308,7 @@ mod tests {
         assert_ne!(dropped(&x, 0.5, Key::new(2)), half);
         // Only a training step drops: the task's query, not what evaluates.
         let head = Head { dropout: 0.9, ..head() };
-        let network =
-            Network::new(&small(false, Init::Torchvision), &[head], Key::new(1), Device::Cpu);
+        let network = Network::new(&small(false, Init::Torchvision), &[head], Key::new(1), Device::Cpu);
         let features = network.features(&clips(1), false);
         let whole = network.head("embedding", &features, None);
         assert!(distance(&whole, &network.head("embedding", &features, Some(Key::new(1)))) > 1e-3);

@@ -51,8 +51,12 @@ pub fn locate(path: &Path) -> Result<PathBuf, String> {
         folders.iter().map(|folder| folder.join(QUERY)).filter(|file| file.is_file()).collect();
     match networks.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(format!("`{place}` holds neither `exported/{ENCODER}` of a run nor `{QUERY}` of a checkpoint")),
-        [one, ..] => Err(format!("`{place}` holds {} networks; name one, as `{}`", networks.len(), one.display())),
+        [] => Err(format!(
+            "`{place}` holds neither `exported/{ENCODER}` of a run nor `{QUERY}` of a checkpoint"
+        )),
+        [one, ..] => {
+            Err(format!("`{place}` holds {} networks; name one, as `{}`", networks.len(), one.display()))
+        }
     }
 }
 

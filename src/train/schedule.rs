@@ -151,9 +151,8 @@ impl ScheduleSettings {
         let none = self.milestones.is_empty() && self.milestone_epochs.is_empty();
         if self.kind == ScheduleKind::MultiStep && none {
             found.push(
-                Invalid::new("schedule.milestones", "a multi_step schedule needs at least one step").help(
-                    "add `milestones = [1000]` or `milestone_epochs = [30]`, or choose `constant`",
-                ),
+                Invalid::new("schedule.milestones", "a multi_step schedule needs at least one step")
+                    .help("add `milestones = [1000]` or `milestone_epochs = [30]`, or choose `constant`"),
             );
         }
         found

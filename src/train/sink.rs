@@ -394,7 +394,9 @@ fn check_fit(
         return Err(format!("a cosine `{name}` needs an end; set `steps` or `epochs` in `[run]`"));
     }
     if settings.schedule.needs_epochs() && context.epoch_clips.is_none() {
-        return Err("`schedule` counts in epochs and the data has no end; give the lengths in steps".to_owned());
+        return Err(
+            "`schedule` counts in epochs and the data has no end; give the lengths in steps".to_owned()
+        );
     }
     let (parts, groups) = (settings.accumulate, settings.bn_groups);
     if !context.batch_size.is_multiple_of(parts.saturating_mul(groups)) {

@@ -139,7 +139,13 @@ impl Pretext for Vtdl {
     }
 
     fn heads(&self) -> Vec<Head> {
-        vec![Head { name: HEAD, dim: self.dim.into(), hidden: self.hidden.map(i64::from), unit: true, dropout: 0.0 }]
+        vec![Head {
+            name: HEAD,
+            dim: self.dim.into(),
+            hidden: self.hidden.map(i64::from),
+            unit: true,
+            dropout: 0.0,
+        }]
     }
 
     #[cfg(feature = "torch")]

@@ -16,7 +16,6 @@ use super::{errors, source};
 use crate::decode::Failure;
 use crate::decode::bytes::Bytes;
 
-
 /// Hangs elements on the video track: gets the pipeline, the demuxer's pad and the track's caps.
 pub(super) type Tail =
     Box<dyn Fn(&gst::Pipeline, &gst::Pad, &gst::Caps, &'static str) -> Result<(), Failure> + Send + Sync>;
@@ -363,6 +362,8 @@ fn orientation(tag: &str) -> Orientation {
 
 #[cfg(test)]
 mod tests {
+    use reelflow_api::stage::Limits;
+
     use super::*;
 
     #[test]

@@ -119,7 +119,8 @@ fn read_media(bytes: &mut In<'_>, path: &Path) -> Option<Media> {
 
 fn write_part(media: &Media, out: &mut Out) {
     // Without `..`: whoever gives a medium another field has to keep it here.
-    let Media { origin: _, name: _, width, height, orientation, times, keys, codec, bytes, track, part } = media;
+    let Media { origin: _, name: _, width, height, orientation, times, keys, codec, bytes, track, part } =
+        media;
     let Part { before: skipped, next: _, damage } = part;
     let Orientation { quarter_turns, mirror } = orientation;
     out.number(u64::from(*width));
