@@ -29,7 +29,6 @@ settings!(Tape {
     #[serde(default)]
     #[schemars(range(min = 0.1))]
     segment_secs: Option<f64>,
-    /// Whether it is looked at again.
     #[serde(default)]
     watch: bool,
 });
@@ -41,7 +40,6 @@ settings!(Cut {
     /// Weights of something.
     #[serde(default)]
     weights: Vec<f64>,
-    /// Goes through everything once.
     #[serde(default)]
     once: bool,
 });
@@ -260,13 +258,8 @@ fn a_sampler_with_an_end_reads_nothing_that_changes() {
     let watched = GOOD.replace("[sources.b]\ntype = \"tape\"", "[sources.b]\ntype = \"tape\"\nwatch = true");
     assert!(load(&watched, &[]).is_ok());
     assert!(load(GOOD, &["operators.clips.once=true"]).is_ok());
-    let report = load(&watched, &["operators.clips.once=true"]).err().expect("a mistake");
-    let problem = &report.problems()[0];
-    assert_eq!((problem.code, report.problems().len()), ("P036", 1));
-    assert_eq!(
-        problem.message,
-        "`operators.clips` goes through a list of segments once, and what `b` gives changes while it does"
-    );
+    let found = refused(&watched, &["operators.clips.once=true"]);
+    assert!(matches!(&found[..], [one] if one.ends_with(" P036")), "{found:?}");
 }
 
 #[test]
