@@ -195,8 +195,8 @@ mod tests {
         for _ in 0..=rng.below(8) {
             let length = bytes.len() as u64;
             let from = rng.below(length + 1) as usize;
-            let longest = 1 << rng.below(8);
-            let to = (from + rng.below(longest) as usize).min(bytes.len());
+            let most = 1 << rng.below(8);
+            let to = (from + rng.below(most) as usize).min(bytes.len());
             let word = WORDS[rng.below(WORDS.len() as u64) as usize].as_bytes();
             let other = &seeds[rng.below(seeds.len() as u64) as usize];
             let piece = rng.below(other.len() as u64 + 1) as usize;
