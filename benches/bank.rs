@@ -120,7 +120,7 @@ fn share(criterion: &mut Criterion) {
             let drawn = bank.negatives(Key::new(step));
             apply(&bank.read(step + 1).expect("owners live"));
             if let Some(drawn) = drawn {
-                black_box(values.index_select(0, &Tensor::from_slice(&drawn)));
+                let _ = black_box(values.index_select(0, &Tensor::from_slice(&drawn)));
             }
             black_box(bank.ages());
             if step >= STEPS {

@@ -69,7 +69,8 @@ fn compare(encoders: &[&str]) {
         let exported = dir.path().join("exported/encoder.safetensors");
         std::fs::copy(exported, dir.path().join(format!("{encoder}.safetensors"))).unwrap();
         let clips = view("clip", 2);
-        let features = reelflow::train::embedder(&parts, 1, "cpu", true).unwrap().embed(&clips).unwrap();
+        let seen = reelflow::train::embedder(&parts, 1, "cpu", true).unwrap().look(&clips).unwrap();
+        let features: Vec<Vec<f32>> = seen.into_iter().map(|seen| seen.features).collect();
         let [c, t, h, w] = SHAPE;
         let example = Blocks::from([
             ("clip".to_owned(), Block::f32(&[2, c, t, h, w], clips.pixels.f32())),

@@ -77,7 +77,7 @@ impl Followed {
 
     /// Takes all news until the feed has ended.
     #[track_caller]
-    fn to_the_end(&mut self) {
+    fn play_out(&mut self) {
         loop {
             match self.heard.recv_timeout(DEADLINE).unwrap() {
                 News::Came(segment) => self.segments.push(segment),
@@ -227,7 +227,7 @@ fn a_camera_that_is_not_there_is_waited_for_until_that_is_limited() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let settings = format!("url = \"rtsp://127.0.0.1:{port}/cam\"\nstall_secs = 1.0\ngive_up_secs = 1.0");
     let mut cam = follow("rtsp", &settings);
-    cam.to_the_end();
+    cam.play_out();
     assert_eq!(cam.stop().state, "ended");
     let last = cam.skips.last().unwrap();
     assert_eq!(last.reason, SkipReason::Vanished);
@@ -362,7 +362,7 @@ fn replayed_pictures_equal_the_archives_byte_for_byte() {
     let paths: Vec<String> = names.iter().map(|name| format!("{:?}", clip(name))).collect();
     let settings = format!("paths = [{}]\nspeed = 0\nsegment_secs = 0.7\nframes_min = 1", paths.join(", "));
     let mut replay = follow("replay", &settings);
-    replay.to_the_end();
+    replay.play_out();
     assert!(replay.skips.is_empty(), "{:?}", replay.skips);
     for name in names {
         let media = probe(&Origin::File(clip(name))).unwrap();
@@ -377,7 +377,7 @@ fn replayed_pictures_equal_the_archives_byte_for_byte() {
     replay.stop();
     // Played again it is the same again, so ids are too.
     let mut again = follow("replay", &settings);
-    again.to_the_end();
+    again.play_out();
     let ids = |cam: &Followed| -> Vec<u64> { cam.segments.iter().map(|segment| segment.id.0).collect() };
     assert_eq!(ids(&replay), ids(&again));
 }
@@ -388,7 +388,7 @@ fn a_replay_leaves_out_bad_files_and_goes_on() {
     std::fs::write(folder.path().join("a.mp4"), b"no video at all").unwrap();
     std::fs::copy(clip("variable.mkv"), folder.path().join("b.mkv")).unwrap();
     let mut replay = follow("replay", &format!("paths = [{:?}]\nspeed = 0\nframes_min = 1", folder.path()));
-    replay.to_the_end();
+    replay.play_out();
     assert_eq!(replay.skips.iter().map(|skip| skip.reason).collect::<Vec<_>>(), [SkipReason::NotMedia]);
     assert_eq!(replay.stop().frames_received, 70);
 }

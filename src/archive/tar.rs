@@ -43,7 +43,10 @@ pub fn list(tape: &mut dyn Tape, shelf: &mut Shelf<'_>) -> Result<(), Trouble> {
         match tape.read(&mut block) {
             Ok(BLOCK) => {}
             Ok(_) if is_first => return Err(Trouble::NotArchive("it is shorter than a tar".to_owned())),
-            Ok(_) => return Ok(end_early(shelf, "it ends without the mark that ends a tar")),
+            Ok(_) => {
+                end_early(shelf, "it ends without the mark that ends a tar");
+                return Ok(());
+            }
             Err(trouble) => return damaged(shelf, trouble, is_first),
         }
         if block.iter().all(|byte| *byte == 0) {
@@ -54,10 +57,8 @@ pub fn list(tape: &mut dyn Tape, shelf: &mut Shelf<'_>) -> Result<(), Trouble> {
             if is_first {
                 return Err(Trouble::NotArchive(message.to_owned()));
             }
-            return Ok(end_early(
-                shelf,
-                &format!("the header at byte {} is damaged", tape.position() - BLOCK as u64),
-            ));
+            end_early(shelf, &format!("the header at byte {} is damaged", tape.position() - BLOCK as u64));
+            return Ok(());
         };
         let padded = header.size.div_ceil(BLOCK as u64) * BLOCK as u64;
         let went_on = match header.kind {
@@ -77,7 +78,10 @@ pub fn list(tape: &mut dyn Tape, shelf: &mut Shelf<'_>) -> Result<(), Trouble> {
         };
         match went_on {
             Ok(true) => {}
-            Ok(false) => return Ok(end_early(shelf, "it ends in the middle of a member")),
+            Ok(false) => {
+                end_early(shelf, "it ends in the middle of a member");
+                return Ok(());
+            }
             Err(trouble) => return damaged(shelf, trouble, false),
         }
     }
@@ -94,7 +98,10 @@ fn damaged(shelf: &mut Shelf<'_>, trouble: Trouble, is_first: bool) -> Result<()
         Trouble::Unreadable(error) if is_first && is_of_packing(&error) => {
             Err(Trouble::NotArchive(format!("it does not unpack: {error}")))
         }
-        Trouble::Unreadable(error) => Ok(end_early(shelf, &format!("it cannot be read further: {error}"))),
+        Trouble::Unreadable(error) => {
+            end_early(shelf, &format!("it cannot be read further: {error}"));
+            Ok(())
+        }
         trouble => Err(trouble),
     }
 }

@@ -116,7 +116,7 @@ impl<W: Wire> Bank<W> {
                 first: bank.first,
             };
             let home = match links(shard) {
-                None => Home::Here(Shard::open(opening)),
+                None => Home::Here(Box::new(Shard::open(opening))),
                 Some(link) => Home::There(Remote::open(link, opening).ok_or_else(|| bank.dead(shard))?),
             };
             let (sender, events) = W::channel(EVENTS_MAX);

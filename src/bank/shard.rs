@@ -81,7 +81,7 @@ pub(super) struct Shard {
 /// Where a shard lives.
 pub(super) enum Home {
     /// In this process.
-    Here(Shard),
+    Here(Box<Shard>),
     /// In another one.
     There(Remote),
 }

@@ -109,7 +109,7 @@ pub fn bench(plan: Plan, options: &Options) -> Result<Measured, StageError> {
 fn forget(catalogues: &HashMap<String, Catalogue>) -> Result<(), StageError> {
     let media = catalogues.values().flat_map(|catalogue| &catalogue.segments).map(|segment| &segment.media);
     let paths: BTreeSet<&Path> = media.filter_map(|media| media.origin.file()).collect();
-    paths.into_iter().try_for_each(|path| files::forget(path))
+    paths.into_iter().try_for_each(files::forget)
 }
 
 /// The number of steps.

@@ -187,7 +187,7 @@ impl Keeper {
             }
         }
         for ((twin, place, id), _) in differences.equal.iter().filter(|(_, by)| *by > 0) {
-            self.equal.entry(twin.clone()).or_default().insert((place.clone(), *id));
+            self.equal.entry(*twin).or_default().insert((place.clone(), *id));
         }
         self.equal.retain(|_, group| !group.is_empty());
     }

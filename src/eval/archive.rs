@@ -25,7 +25,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use reelflow_api::error::StageError;
-use reelflow_api::item::{Media, Orientation, Origin, Segment, SegmentId};
+use reelflow_api::item::{Media, Orientation, Origin, Part, Segment, SegmentId};
 
 use super::Embedded;
 
@@ -190,6 +190,7 @@ fn segment(id: &str, texts: &[Option<String>; TEXTS.len()], (start, end): (f64, 
         codec: "".into(),
         bytes: 0,
         track: None,
+        part: Part::default(),
     };
     let text = |at: usize| texts[at].as_deref().map(Arc::from);
     Arc::new(Segment {

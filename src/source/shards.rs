@@ -19,6 +19,9 @@ const LABELS: [&str; 3] = ["cls", "json", "txt"];
 /// Longest label, in characters: a caption is no class, and this keeps logs readable.
 const LABEL_MAX: usize = 200;
 
+/// What a path says of a medium.
+type LabelAndSplit = (Option<Arc<str>>, Option<Arc<str>>);
+
 /// What there is to use in the archive at `path`: members that `is_media` says are media. `by_path` gives label and
 /// split of a path where none lies beside the medium.
 ///
@@ -27,7 +30,7 @@ const LABEL_MAX: usize = 200;
 pub fn list(
     path: &Path,
     is_media: &dyn Fn(&Path) -> bool,
-    by_path: &dyn Fn(&Path) -> (Option<Arc<str>>, Option<Arc<str>>),
+    by_path: &dyn Fn(&Path) -> LabelAndSplit,
 ) -> Result<Listing, StageError> {
     let wish = |name: &Path| {
         let is_text = name.extension().is_some_and(|end| LABELS.iter().any(|text| end == *text));

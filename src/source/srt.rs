@@ -77,7 +77,7 @@ impl Settings for SrtSettings {
                 found.push(Invalid::new("url", "has options behind a `?`").help(help));
             } else if address.user().is_some() || address.password().is_some() {
                 found.push(Invalid::new("url", "has a user, which SRT does not know").help(help));
-            } else if !address.host().rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+            } else if address.host().rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
                 found.push(Invalid::new("url", "has no port").help(help));
             }
         }

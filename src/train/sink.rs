@@ -264,7 +264,7 @@ impl Trainer {
                 Step { step: batch.step, views: &views, ids: &ids, labels, banks: &banks, frozen, key };
             let mut found = guarded(&self.id, || self.task.loss(&mut pair, &step))??;
             if let Some(factor) = failpoint::number("train::loss") {
-                found.loss = found.loss * factor;
+                found.loss = &found.loss * factor;
             }
             let value = found.loss.double_value(&[]);
             pass.loss += value / parts as f64;

@@ -36,6 +36,7 @@ fn settings(name: EncoderName) -> EncoderSettings {
         input: Input::Frames,
         init: Init::Vtdl,
         weights: None,
+        frozen: false,
     }
 }
 

@@ -118,7 +118,7 @@ fn the_query_network_learns_through_anchor_and_negative_and_nothing_else_does() 
             frozen: &BTreeMap::new(),
             key: Key::new(2),
         };
-        let pair = Pair { query: &query, key: &key, chance: Key::new(3), calls: 0, bn_groups: 1 };
+        let pair = Pair { query: &query, key: &key, chance: Key::new(3), queries: 0, calls: 0, bn_groups: 1 };
         let found = task.loss(&mut Stopped { pair, uses: 0, stopped }, &step).unwrap();
         found.loss.backward();
         assert!(Optimizer::grad_norm(&query.store) > 0.0, "without use {stopped}");
