@@ -62,7 +62,7 @@ fn batches_from_an_archive_are_those_from_a_folder() {
         std::fs::create_dir(&at).unwrap();
         std::fs::write(at.join("clips.tar"), bytes).unwrap();
         assert_eq!(digest(&run(&at, 12)), expected, "{form}");
-        let left: Vec<_> = std::fs::read_dir(&at).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left = reelflow::edge::files::list_dir(&at).unwrap();
         assert_eq!(left.len(), 2, "{form}: only the archive and the run's folder: {left:?}");
     }
 }
