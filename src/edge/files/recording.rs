@@ -42,7 +42,7 @@ pub fn note(op: Op) {
 pub fn record(work: impl FnOnce()) -> Vec<Op> {
     RECORD.set(Some(Vec::new()));
     work();
-    RECORD.take().unwrap()
+    RECORD.take().expect("recording was begun")
 }
 
 /// Of each change that is not safe, what the image has.
@@ -91,11 +91,11 @@ impl Disk {
                 None => self.add(path, Node::File(Seen::default())),
             },
             Op::Write(path, bytes) => {
-                let file = self.find(path).unwrap();
+                let file = self.find(path).expect("what was recorded is there");
                 self.file(file).now.extend_from_slice(bytes);
             }
             Op::Sync(path) => {
-                let file = self.find(path).unwrap();
+                let file = self.find(path).expect("what was recorded is there");
                 let file = self.file(file);
                 file.safe = file.now.clone();
             }
@@ -107,7 +107,7 @@ impl Disk {
                 }
             }
             Op::Rename(from, to) => {
-                let node = self.find(from).unwrap();
+                let node = self.find(from).expect("what was recorded is there");
                 self.unname(from);
                 self.name(to, node);
             }
@@ -127,10 +127,12 @@ impl Disk {
 
     fn image_of(&self, node: usize, target: &Path, cut: &mut Cut<'_>) {
         match &self.nodes[node] {
-            Node::File(file) => std::fs::write(target, content(file, cut)).unwrap(),
+            Node::File(file) => {
+                std::fs::write(target, content(file, cut)).expect("what was recorded is there")
+            }
             Node::Folder(folder) => {
                 if !target.is_dir() {
-                    std::fs::create_dir(target).unwrap();
+                    std::fs::create_dir(target).expect("what was recorded is there");
                 }
                 let names: BTreeSet<&String> = folder.now.keys().chain(folder.safe.keys()).collect();
                 for name in names {
@@ -155,7 +157,7 @@ impl Disk {
             let (Component::Normal(name), Node::Folder(folder)) = (part, &self.nodes[node]) else {
                 return None;
             };
-            folder.now.get(name.to_str().unwrap()).copied()
+            folder.now.get(name.to_str().expect("what was recorded is there")).copied()
         })
     }
 
@@ -165,12 +167,16 @@ impl Disk {
     }
 
     fn name(&mut self, path: &Path, node: usize) {
-        let folder = self.find(path.parent().unwrap()).unwrap();
+        let folder = self
+            .find(path.parent().expect("what was recorded is there"))
+            .expect("what was recorded is there");
         self.folder(folder).now.insert(name_of(path), node);
     }
 
     fn unname(&mut self, path: &Path) {
-        let folder = self.find(path.parent().unwrap()).unwrap();
+        let folder = self
+            .find(path.parent().expect("what was recorded is there"))
+            .expect("what was recorded is there");
         self.folder(folder).now.remove(&name_of(path));
     }
 
@@ -195,7 +201,11 @@ impl Disk {
 }
 
 fn name_of(path: &Path) -> String {
-    path.file_name().unwrap().to_str().unwrap().to_owned()
+    path.file_name()
+        .expect("what was recorded is there")
+        .to_str()
+        .expect("what was recorded is there")
+        .to_owned()
 }
 
 fn content(file: &Seen<Vec<u8>>, cut: &mut Cut<'_>) -> Vec<u8> {
