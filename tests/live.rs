@@ -312,7 +312,7 @@ fn a_camera_that_points_elsewhere_is_not_followed() {
                 number = line;
             } else if line.is_empty() {
                 let answer = match std::mem::take(&mut method).as_str() {
-                    "OPTIONS" => "200 OK\r\nPublic: OPTIONS, DESCRIBE".to_owned(),
+                    "OPTIONS" => "200 OK\r\nPublic: OPTIONS, DESCRIBE, SETUP, PLAY".to_owned(),
                     _ => format!("302 Found\r\nLocation: {place}"),
                 };
                 answers.write_all(format!("RTSP/1.0 {answer}\r\n{number}\r\n\r\n").as_bytes())?;
