@@ -204,7 +204,8 @@ impl ScheduleSettings {
             CosineFrom::Warmup => self.warmup(now),
             CosineFrom::Start => 0.0,
         };
-        let done = ((step - start) / (now.steps as f64 - start).max(1.0)).min(1.0);
+        // The last step of a warm-up is at the top already.
+        let done = ((step - start) / (now.steps as f64 - start).max(1.0)).clamp(0.0, 1.0);
         self.floor + (1.0 - self.floor) * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
     }
 

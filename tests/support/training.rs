@@ -43,6 +43,7 @@ stride = 2
 [banks.keys]
 type = "queue"
 rows = 32
+dim = 16
 
 [sinks.train]
 type = "train"
