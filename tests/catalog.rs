@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use reelflow::api::error::SkipReason;
 use reelflow::config;
 use reelflow::engine::layout::Parts;
-use reelflow::source::catalogue::{Scanned, build, build_kept};
+use reelflow::source::catalogue::{Guide, Scanned, build, build_guided};
 use reelflow::source::kept::Kept;
 use serde_json::{Value, json};
 use support::reelflow;
@@ -59,7 +59,9 @@ fn scan(dir: &Path) -> (Scanned, u64) {
     let parts = parts(dir);
     let (kept, note) = Kept::open(&dir.join("kept.bin")).unwrap();
     assert_eq!(note, None);
-    let scanned = build_kept(&[("s", parts.sources["s"].as_ref())], 8, &kept).unwrap();
+    let scanned =
+        build_guided(&[("s", parts.sources["s"].as_ref())], 8, Guide { kept: Some(&kept), stop: None })
+            .unwrap();
     kept.save().unwrap();
     (scanned, kept.counts().1)
 }

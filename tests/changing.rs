@@ -20,6 +20,7 @@ use reelflow::engine::publisher::QUEUED;
 use reelflow::engine::run_dir::Start;
 use reelflow::engine::scan::scan;
 use reelflow::engine::timeline::{Change, Timeline};
+use reelflow::source::catalogue::Guide;
 
 const AHEAD: u64 = 4;
 
@@ -122,7 +123,7 @@ struct Going {
 }
 
 fn start(parts: Parts, workers: usize) -> Going {
-    let scans = scan(&parts, None).unwrap();
+    let scans = scan(&parts, Guide::default()).unwrap();
     let changing = scans.changing.expect("a source changes");
     let timeline = changes::timeline(&changing, 0);
     let (layout, _): (Layout, _) = parts.layout_on(&timeline, &changing.numbers, &HashMap::new(), 0).unwrap();

@@ -4,11 +4,14 @@
 //! The long versions are `tests/faults/rtsp.py`. Nothing here waits for a time: every wait is for an event, with a
 //! deadline after which the test has failed.
 
+#[path = "support/server.rs"]
+mod server;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +25,7 @@ use reelflow::decode::{decoder, pictures, probe};
 use reelflow::edge::threads;
 use reelflow::engine::registry;
 use reelflow::source::live::numbers;
+use server::Server;
 use toml::de::DeTable;
 
 /// Longest wait for anything; a test that reaches it has failed.
@@ -114,61 +118,18 @@ fn recorded(segment: &Segment) -> &Recording {
     }
 }
 
-/// The camera of `tests/faults/`; killed when dropped.
-struct Server {
-    child: Child,
-    port: u16,
-}
-
-impl Server {
-    /// Starts it; `None`, and a line that says why, where it is not installed.
-    fn start(test: &str, args: &[&str]) -> Option<Self> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/rtsp_server.py");
-        let started = Command::new("python3").arg(script).args(args).stdout(Stdio::piped()).spawn();
-        let mut child = match started {
-            Ok(child) => child,
-            Err(error) => {
-                println!("SKIPPED: live::{test}: python3 does not start: {error}");
-                return None;
-            }
-        };
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = lines.next().and_then(Result::ok).unwrap_or_default();
-        let Some(port) = first.strip_prefix("port ") else {
-            let code = child.wait().unwrap().code();
-            assert_eq!(code, Some(3), "the server failed: {first}");
-            println!("SKIPPED: live::{test}: {first}; install python3-gi and gir1.2-gst-rtsp-server-1.0");
-            return None;
-        };
-        let port = port.parse().unwrap();
-        // It must not stop because nobody reads what it says.
-        threads::spawn("server-lines", move || lines.for_each(drop)).unwrap();
-        Some(Self { child, port })
-    }
-
-    fn port(&self) -> String {
-        self.port.to_string()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn a_camera_that_is_killed_comes_back_and_every_frame_is_accounted_for() {
-    let Some(server) = Server::start("a_camera_that_is_killed", &[]) else { return };
-    let port = server.port();
+    let Some(server) = Server::start("live::a_camera_that_is_killed", &[]) else { return };
+    let port = server.port.to_string();
     let settings = format!("url = \"rtsp://127.0.0.1:{port}/cam\"\nsegment_secs = 0.4\nframes_min = 1");
     let mut cam = follow("rtsp", &settings);
     cam.until("a segment", |cam| cam.segments.len() >= 3);
     drop(server);
     cam.until("the loss", |cam| !cam.counts().last_reason.is_empty());
     // Another size, and numbers that say which life a frame is from.
-    let server = Server::start("back", &["--port", &port, "--first", "1000000", "--size", "128x96"]).unwrap();
+    let server =
+        Server::start("live::back", &["--port", &port, "--first", "1000000", "--size", "128x96"]).unwrap();
     let before = cam.segments.len();
     cam.until("a segment after the loss", |cam| cam.segments.len() >= before + 3);
     drop(server);
@@ -201,7 +162,7 @@ fn a_camera_that_is_killed_comes_back_and_every_frame_is_accounted_for() {
 
 #[test]
 fn a_wrong_password_is_tried_rarely_and_named_nowhere() {
-    let Some(server) = Server::start("a_wrong_password", &["--password", "right"]) else { return };
+    let Some(server) = Server::start("live::a_wrong_password", &["--password", "right"]) else { return };
     let address = format!("127.0.0.1:{}/cam", server.port);
     let mut cam = follow("rtsp", &format!("url = \"rtsp://viewer:hunter2@{address}\""));
     cam.until("the refusal", |cam| !cam.counts().last_reason.is_empty() && !cam.skips.is_empty());
@@ -228,7 +189,7 @@ fn a_camera_that_is_not_there_is_waited_for_until_that_is_limited() {
     let settings = format!("url = \"rtsp://127.0.0.1:{port}/cam\"\nstall_secs = 1.0\ngive_up_secs = 1.0");
     let mut cam = follow("rtsp", &settings);
     cam.play_out();
-    assert_eq!(cam.stop().state, "ended");
+    assert_eq!(cam.stop().state, "given_up");
     let last = cam.skips.last().unwrap();
     assert_eq!(last.reason, SkipReason::Vanished);
     assert!(last.message.starts_with("away for 1 s (`give_up_secs`); last seen: "), "{}", last.message);

@@ -43,6 +43,14 @@ impl Ages {
         Self { rows, filled, spread, classes: classes.into_iter().collect() }
     }
 
+    /// At `step`, of `rows` rows, each with its segment's id and its version.
+    pub fn of_rows<'r>(step: u64, rows: u64, all: impl Iterator<Item = (&'r i64, &'r i64)>) -> Self {
+        let mut versions: Vec<(i64, u64)> =
+            all.filter(|(id, _)| **id != NO_SEGMENT).map(|(_, version)| (*version, 1)).collect();
+        versions.sort_unstable();
+        Self::at(step, rows, versions)
+    }
+
     /// `5 of 8 rows filled, ages 1: 2, up to 3: 3`.
     #[must_use]
     pub fn to_text(&self) -> String {

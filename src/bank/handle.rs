@@ -227,6 +227,18 @@ impl<W: Wire> Bank<W> {
         self.seen.ages()
     }
 
+    /// How old the rows are at the next step, whatever was read so far: as `bank info` tells it of a checkpoint made
+    /// now. Copies every shard.
+    ///
+    /// # Errors
+    /// If an owner has died.
+    pub fn ages_kept(&mut self) -> Result<Ages, StageError> {
+        let contents = self.contents()?;
+        let rows = contents.iter().flat_map(|content| content.rows.ids.iter().zip(&content.rows.versions));
+        let step = self.written.map_or(0, |step| step + 1);
+        Ok(Ages::of_rows(step, self.settings.rows.into(), rows))
+    }
+
     /// Takes all that is known of some segments out: no read and no checkpoint from now on has them, not
     /// even pending. Their rows are as before the first key and may be given to other segments. Waits for
     /// the owners.

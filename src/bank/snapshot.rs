@@ -183,12 +183,9 @@ impl Snapshot {
     /// How old they are at the next step.
     #[must_use]
     pub fn ages(&self) -> Ages {
-        let filled = self.shards.iter().flat_map(|shard| shard.ids.iter().zip(&shard.versions));
-        let filled = filled.filter(|(id, _)| **id != NO_SEGMENT);
-        let mut versions: Vec<(i64, u64)> = filled.map(|(_, version)| (*version, 1)).collect();
-        versions.sort_unstable();
+        let rows = self.shards.iter().flat_map(|shard| shard.ids.iter().zip(&shard.versions));
         let step = self.about.written.map_or(0, |step| step + 1);
-        Ages::at(step, self.about.rows.into(), versions)
+        Ages::of_rows(step, self.about.rows.into(), rows)
     }
 
     /// What is wrong although every checksum is right, a line each with the file's name: rows that are no

@@ -113,6 +113,18 @@ fn small(kind: BankKind, dtype: RowType) -> (BankSettings, Bank) {
     (settings, bank)
 }
 
+#[test]
+fn what_a_bank_holds_is_as_old_after_a_restart_as_before() {
+    let (settings, mut bank) = small(BankKind::Queue, RowType::F32);
+    let mut again = open(&settings);
+    again.restore(&bank.save().unwrap()).unwrap();
+    let ages = again.ages_kept().unwrap();
+    assert_eq!(ages, bank.ages_kept().unwrap());
+    // The key of step 3 still waits.
+    assert_eq!((ages.rows, ages.filled, ages.spread), (3, 1, Some([4, 4, 4])));
+    assert_eq!(bank.ages().rows, 0, "nothing was read");
+}
+
 const INSTANCE: BankKind = BankKind::Instance { momentum: 0.5, negatives: 100 };
 
 #[test]

@@ -20,6 +20,7 @@ use crate::config::Plan;
 use crate::edge::signal::Stop;
 use crate::edge::{clock, files, process};
 use crate::observe::bench::{Measured, Queue, StageRow};
+use crate::source::catalogue::Guide;
 
 /// How long to wait for a step before looking at signals.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -47,7 +48,7 @@ pub fn bench(plan: Plan, options: &Options) -> Result<Measured, StageError> {
     let parts = Parts::of(plan);
     let settings = parts.run.clone();
     let begun = clock::now();
-    let scans = scan(&parts, None)?;
+    let scans = scan(&parts, Guide::default())?;
     let scan_s = begun.elapsed().as_secs_f64();
     scans.check_budget(&settings, "`reelflow run`, which lists them in quarantine.jsonl")?;
     if options.cold {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reelflow_api::error::StageError;
+use reelflow_api::feed::FeedCounts;
 use reelflow_api::item::{Catalogue, SegmentId};
 use reelflow_api::rng::Key;
 use reelflow_api::stage::SinkContext;
@@ -29,8 +30,9 @@ use crate::edge::{failpoint, process, threads};
 #[cfg(feature = "torch")]
 use crate::eval::during::watcher;
 use crate::observe::quarantine::Quarantine;
-use crate::observe::recorder::{Recorder, RecorderOptions};
+use crate::observe::recorder::{Learnt, Recorder, RecorderOptions};
 use crate::observe::summary::{Counters, Ending, Summary};
+use crate::source::catalogue::Guide;
 
 /// What the command line adds to a plan.
 #[derive(Clone, Debug, Default)]
@@ -88,12 +90,17 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
     let mut quarantine = Quarantine::open(&dir.path)?;
     let mut counters = Counters::default();
     let kept = scan::kept(&dir.path, &settings)?;
-    let mut scans = blame::within("scan", || {
-        let scans = scan(&parts, Some(&kept));
+    let scans = blame::within("scan", || {
+        let scans = scan(&parts, Guide { kept: Some(&kept), stop: Some(&options.stop) });
         failpoint::hit("scan::after");
         scans
-    })?;
+    });
     scan::save(kept);
+    let steps = resume_point.as_ref().map_or(0, |(checkpoint, _)| checkpoint.manifest.step);
+    let mut scans = match scans {
+        Err(_) if options.stop.is_asked() => return stopped_at(steps, &dir, options),
+        scans => scans?,
+    };
     counters.inputs_seen = scans.inputs_seen;
     counters.inputs_ok = scans.inputs_ok;
     counters.segments = scans.segments;
@@ -140,6 +147,21 @@ fn run_here(plan: Plan, options: &Options) -> Result<Outcome, StageError> {
         contact_sheets: if sheets.is_dir() { vec![sheets] } else { Vec::new() },
     };
     Ok(Outcome { results, summary })
+}
+
+/// The end of a run that was asked to stop before its first step, with `steps` done by the run it goes on from.
+fn stopped_at(steps: u64, dir: &RunDir, options: &Options) -> Result<Outcome, StageError> {
+    let summary = Summary {
+        pipeline: options.pipeline.clone(),
+        run_dir: dir.path.clone(),
+        ending: Ending::Stopped,
+        counters: Counters::default(),
+        learnt: Learnt { steps, ..Learnt::default() },
+        evals: Vec::new(),
+        checkpoint: checkpoint::newest_dir(&dir.checkpoints())?,
+        contact_sheets: Vec::new(),
+    };
+    Ok(Outcome { results: Vec::new(), summary })
 }
 
 /// Without libtorch there is no `train` sink, so a plan with an `[[eval]]` was refused.
@@ -206,7 +228,7 @@ fn flow(
     if let Some(changed) = changed {
         changed?;
         if ending == Ending::Finished {
-            let line = ended_early(first, recorder.learnt().steps, steps)?;
+            let line = ended_early((first, recorder.learnt().steps, steps), &counters.feeds)?;
             line.into_iter().for_each(|line| recorder.note(line));
         }
     }
@@ -218,12 +240,24 @@ fn files_needed(settings: &RunSettings) -> u64 {
     32 + 16 * workers(settings).max(threads::cores()) as u64
 }
 
-/// What to say if sources that change left nothing to sample from before the last step.
+/// What to say if sources that change left nothing to sample from before the last of `steps`, after `done` steps of
+/// which `first` are of runs before.
 ///
 /// # Errors
-/// If that was before the first one.
-fn ended_early(first: u64, done: u64, steps: Option<u64>) -> Result<Option<String>, StageError> {
+/// If a camera was given up, which may be better next time, or if that was before the first step.
+fn ended_early(
+    (first, done, steps): (u64, u64, Option<u64>),
+    feeds: &BTreeMap<String, FeedCounts>,
+) -> Result<Option<String>, StageError> {
     let Some(steps) = steps.filter(|steps| *steps > done) else { return Ok(None) };
+    if let Some((id, counts)) = feeds.iter().find(|(_, counts)| counts.state == "given_up") {
+        let message = format!(
+            "the camera was away for longer than `give_up_secs`, and nothing is left to sample from after {done} of \
+             {steps} steps; last seen: {}; `--resume` goes on from there",
+            counts.last_reason
+        );
+        return Err(StageError::transient(format!("sources.{id}"), message));
+    }
     if done == first {
         let message = "nothing to sample from: all sources ended before they gave a usable segment";
         return Err(StageError::failed("run", message));

@@ -11,7 +11,7 @@ use reelflow_api::stage::Source;
 
 use super::layout::Parts;
 use crate::config::RunSettings;
-use crate::source::catalogue::{self, Scanned};
+use crate::source::catalogue::{self, Guide, Scanned};
 use crate::source::kept::Kept;
 use crate::source::watch::Watched;
 
@@ -119,12 +119,12 @@ fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "warning: {text}");
 }
 
-/// Scans the sources of every sampler; samplers that read the same sources share the scan, and what `kept` knows is
-/// not probed.
+/// Scans the sources of every sampler; samplers that read the same sources share the scan, and what `guide.kept` knows
+/// is not probed.
 ///
 /// # Errors
-/// Of the sources.
-pub fn scan(parts: &Parts, kept: Option<&Kept>) -> Result<Scans, StageError> {
+/// Of the sources, and if it was stopped.
+pub fn scan(parts: &Parts, guide: Guide<'_>) -> Result<Scans, StageError> {
     let mut known: BTreeMap<(Vec<String>, u32), (usize, String)> = BTreeMap::new();
     let mut found = Scans::default();
     let mut changing = Changing::default();
@@ -134,7 +134,7 @@ pub fn scan(parts: &Parts, kept: Option<&Kept>) -> Result<Scans, StageError> {
             let number = changing.readers.len();
             let reader =
                 Reader { inputs: inputs.clone(), frames_min: wanted.1, start_after: 1, ..Reader::default() };
-            let reader = found.read(id, (parts, kept), reader, &mut changing)?;
+            let reader = found.read(id, (parts, guide), reader, &mut changing)?;
             changing.readers.push(reader);
             known.insert(wanted.clone(), (number, id.clone()));
         }
@@ -156,7 +156,7 @@ impl Scans {
     fn read(
         &mut self,
         id: &str,
-        (parts, kept): (&Parts, Option<&Kept>),
+        (parts, guide): (&Parts, Guide<'_>),
         mut reader: Reader,
         changing: &mut Changing,
     ) -> Result<Reader, StageError> {
@@ -171,10 +171,7 @@ impl Scans {
             inputs.into_iter().partition(|(_, source)| is_fixed(source.as_ref()));
         let listed: Vec<(&str, &dyn Source)> =
             fixed.iter().map(|(id, source)| (*id, source.as_ref())).collect();
-        let scanned = match kept {
-            Some(kept) => catalogue::build_kept(&listed, reader.frames_min, kept)?,
-            None => catalogue::build(&listed, reader.frames_min)?,
-        };
+        let scanned = catalogue::build_guided(&listed, reader.frames_min, guide)?;
         let mut by_source: BTreeMap<Arc<str>, Vec<Arc<Segment>>> = BTreeMap::new();
         for (segment, mark) in scanned.catalogue.segments.iter().zip(&scanned.marks) {
             by_source.entry(Arc::clone(&mark.source)).or_default().push(Arc::clone(segment));

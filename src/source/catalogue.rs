@@ -15,6 +15,7 @@ use super::kept::record::Probed;
 use super::order::Place;
 use crate::decode::{self, Failure};
 use crate::edge::files;
+use crate::edge::signal::Stop;
 
 /// What a scan of all sources gave.
 #[derive(Debug, Default)]
@@ -53,33 +54,40 @@ pub struct Mark {
 /// # Errors
 /// If a source cannot be listed, or has `on_error = "fail"` and an input is bad.
 pub fn build(sources: &[(&str, &dyn Source)], frames_min: u32) -> Result<Scanned, StageError> {
-    build_with(sources, frames_min, None)
+    build_guided(sources, frames_min, Guide::default())
 }
 
-/// [`build`] that asks `kept` before it probes a file, and tells it what it found. Gives the same catalogue, and the
-/// contents in [`Scanned::marks`]. The caller saves.
+/// What a scan goes by beside its sources.
+#[derive(Clone, Copy, Default)]
+pub struct Guide<'a> {
+    /// Asked before a file is probed, and told what was found; gives the contents in [`Scanned::marks`]. The caller
+    /// saves.
+    pub kept: Option<&'a Kept>,
+    /// The wish to stop: looked at every [`PROBED_AT_ONCE`] media.
+    pub stop: Option<&'a Stop>,
+}
+
+impl Guide<'_> {
+    fn is_stopped(self) -> bool {
+        self.stop.is_some_and(Stop::is_asked)
+    }
+}
+
+/// [`build`] that goes by a guide. Gives the same catalogue.
 ///
 /// # Errors
-/// As [`build`].
-pub fn build_kept(
+/// As [`build`], and if it was stopped.
+pub fn build_guided(
     sources: &[(&str, &dyn Source)],
     frames_min: u32,
-    kept: &Kept,
-) -> Result<Scanned, StageError> {
-    build_with(sources, frames_min, Some(kept))
-}
-
-fn build_with(
-    sources: &[(&str, &dyn Source)],
-    frames_min: u32,
-    kept: Option<&Kept>,
+    guide: Guide<'_>,
 ) -> Result<Scanned, StageError> {
     let mut scanned = Scanned::default();
     let mut found = Vec::new();
     let mut sources = sources.to_vec();
     sources.sort_by_key(|(id, _)| *id);
     for (id, source) in sources {
-        found.extend(scan(id, source, frames_min, kept, &mut scanned)?);
+        found.extend(scan(id, source, frames_min, guide, &mut scanned)?);
     }
     found.sort_by_cached_key(|(segment, mark)| Place::of(&mark.source, segment));
     (scanned.catalogue.segments, scanned.marks) = found.into_iter().unzip();
@@ -91,12 +99,14 @@ fn scan(
     id: &str,
     source: &dyn Source,
     frames_min: u32,
-    kept: Option<&Kept>,
+    guide: Guide<'_>,
     scanned: &mut Scanned,
 ) -> Result<Vec<(Arc<Segment>, Mark)>, StageError> {
     let stage = format!("sources.{id}");
     let listing = source.list().map_err(|error| StageError { stage: stage.clone(), ..error })?;
-    let probed = probe_all(source, &listing.candidates, kept);
+    let probed = probe_all(source, &listing.candidates, guide).ok_or_else(|| {
+        StageError::failed(stage.clone(), "the scan was stopped; the next one goes on from what was kept")
+    })?;
     scanned.inputs_seen += (listing.skipped.len() + probed.len()) as u64;
     let mut skipped = listing.skipped;
     let (mut found, mut partial) = (Vec::new(), Vec::new());
@@ -132,8 +142,12 @@ fn scan(
 }
 
 /// Probes the media of all candidates on all cores; a file with several names, or listed in several parts, is
-/// read once. One result a candidate, in order.
-pub(super) fn probe_all(source: &dyn Source, candidates: &[Candidate], kept: Option<&Kept>) -> Vec<Probed> {
+/// read once. One result a candidate, in order; `None` if it was stopped.
+pub(super) fn probe_all(
+    source: &dyn Source,
+    candidates: &[Candidate],
+    guide: Guide<'_>,
+) -> Option<Vec<Probed>> {
     let identities: Vec<Option<[u64; 5]>> = candidates.par_iter().map(identity).collect();
     // Of each candidate the first one that is the same file.
     let mut first_with = HashMap::new();
@@ -145,10 +159,13 @@ pub(super) fn probe_all(source: &dyn Source, candidates: &[Candidate], kept: Opt
     let distinct: Vec<usize> = (0..candidates.len()).filter(|&index| first[index] == index).collect();
     let mut probed: HashMap<usize, Probed> = HashMap::with_capacity(distinct.len());
     for part in distinct.chunks(PROBED_AT_ONCE) {
+        if guide.is_stopped() {
+            return None;
+        }
         let probe =
-            |&index: &usize| (index, probe(source, &candidates[index].origin, identities[index], kept));
+            |&index: &usize| (index, probe(source, &candidates[index].origin, identities[index], guide.kept));
         probed.extend(part.par_iter().map(probe).collect::<Vec<_>>());
-        kept.into_iter().for_each(Kept::save_if_due);
+        guide.kept.into_iter().for_each(Kept::save_if_due);
     }
     share_times(probed.values_mut().filter_map(|probed| probed.media.as_mut().ok()));
     let named = |(candidate, first): (&Candidate, &usize)| {
@@ -161,11 +178,11 @@ pub(super) fn probe_all(source: &dyn Source, candidates: &[Candidate], kept: Opt
         }
         probed
     };
-    candidates.iter().zip(&first).map(named).collect()
+    Some(candidates.iter().zip(&first).map(named).collect())
 }
 
-/// Media between two looks at whether a long scan should save: some seconds of work.
-const PROBED_AT_ONCE: usize = 1024;
+/// Media between two looks at whether a long scan should save or stop: about a second of work.
+pub const PROBED_AT_ONCE: usize = 256;
 
 fn identity(candidate: &Candidate) -> Option<[u64; 5]> {
     match &candidate.origin {

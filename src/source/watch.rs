@@ -14,7 +14,7 @@ use reelflow_api::item::{Segment, SegmentId};
 use reelflow_api::stage::{Candidate, Listing, OnError, Source};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::catalogue::{Scanned, name_of, probe_all, segments_of};
+use super::catalogue::{Guide, Scanned, name_of, probe_all, segments_of};
 use crate::edge::files;
 
 /// What is the same as long as a medium is: see [`files::identity`]; zeros for what is no file.
@@ -199,7 +199,7 @@ impl Watched {
     /// Probes what was found and keeps it.
     fn take(&mut self, found: Vec<(Mark, Candidate)>, look: &mut Look) {
         let (marks, candidates): (Vec<Mark>, Vec<Candidate>) = found.into_iter().unzip();
-        let probed = probe_all(self.source.as_ref(), &candidates, None);
+        let probed = probe_all(self.source.as_ref(), &candidates, Guide::default()).unwrap_or_default();
         for ((mark, candidate), probed) in marks.into_iter().zip(candidates).zip(probed) {
             let made = segments_of(&self.id, self.source.as_ref(), &candidate, probed.media, self.frames_min);
             let segments: Vec<Arc<Segment>> = match made {

@@ -106,7 +106,15 @@ impl Memory {
         self.bank.ages()
     }
 
-    /// The same in numbers of a step: rows filled, and lowest, middle and highest age in steps. The lowest is
+    /// How old the rows are that the bank holds, as [`Bank::ages_kept`].
+    ///
+    /// # Errors
+    /// If an owner has died.
+    pub fn ages_kept(&mut self) -> Result<Ages, StageError> {
+        self.bank.ages_kept()
+    }
+
+    /// [`Memory::ages`] in numbers of a step: rows filled, and lowest, middle and highest age in steps. The lowest is
     /// `staleness` or, where that is `"any"`, tells how far behind the reader is.
     pub fn scalars(&self) -> Scalars {
         let ages = self.ages();

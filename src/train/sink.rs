@@ -374,9 +374,13 @@ impl Sink for Trainer {
     fn finish(&mut self) -> Result<Vec<String>, StageError> {
         let path = export::write(&self.export_dir, self)?;
         let bytes = sealed::to_safetensors(QUERY, &self.query.store.blocks()?)?;
-        let banks = self.banks.iter().map(|(id, bank)| format!("bank {id} {}", bank.ages().to_text()));
-        let lines = [format!("weights {}", sealed::checksum(&bytes)), format!("encoder {}", path.display())];
-        Ok(lines.into_iter().chain(banks).collect())
+        let mut lines =
+            vec![format!("weights {}", sealed::checksum(&bytes)), format!("encoder {}", path.display())];
+        for (id, bank) in &mut self.banks {
+            // Not what the last step saw: a run that is resumed at its end makes no step.
+            lines.push(format!("bank {id} {}", bank.ages_kept()?.to_text()));
+        }
+        Ok(lines)
     }
 }
 

@@ -73,7 +73,7 @@ pub type Tell = Arc<dyn Fn(News) + Send + Sync>;
 /// kept once the feed has stopped.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct FeedCounts {
-    /// `connecting`, `playing`, `stalled`, `waiting` (before the next try), `ended`.
+    /// `connecting`, `playing`, `stalled`, `waiting` (before the next try), `ended`, `given_up`.
     pub state: &'static str,
     /// Frames that arrived, whether they could be decoded or not.
     pub frames_received: u64,
@@ -85,9 +85,9 @@ pub struct FeedCounts {
     /// before them), `damaged` (marked by the decoder, or leaning on a lost frame), `over_max_fps`, `overrun` (nobody
     /// took them in time).
     pub frames_left_out: BTreeMap<&'static str, u64>,
-    /// Frames in memory.
+    /// Frames in memory of which no clip was made yet.
     pub frames_kept: u64,
-    /// Bytes of the frames in memory.
+    /// Bytes of all frames in memory, used or not.
     pub bytes_kept: u64,
     /// Segments told.
     pub segments: u64,

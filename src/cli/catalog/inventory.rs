@@ -10,7 +10,7 @@ use reelflow_api::item::{Segment, SegmentId};
 use super::{Filter, Given};
 use crate::edge::files;
 use crate::engine::keeper::{Entry, Keeper, Version};
-use crate::source::catalogue::{self, Mark};
+use crate::source::catalogue::{self, Guide, Mark};
 use crate::source::kept::Kept;
 use crate::source::kept::look::{Look, Row};
 
@@ -48,8 +48,9 @@ impl Inventory {
         let before = kept.look(&given.name).map(|look| recall(&kept, &look, &mut keeper));
         let (mut skipped, mut inputs) = (Vec::new(), BTreeMap::new());
         let mut marks = HashMap::new();
+        let guide = Guide { kept: Some(&kept), stop: None };
         for (id, (source, frames_min)) in &given.sources {
-            let scanned = catalogue::build_kept(&[(id, source.as_ref())], *frames_min, &kept)?;
+            let scanned = catalogue::build_guided(&[(id, source.as_ref())], *frames_min, guide)?;
             let of: Arc<str> = id.as_str().into();
             skipped.extend(scanned.skipped.into_iter().map(|skip| (Arc::clone(&of), skip)));
             inputs.insert(Arc::clone(&of), scanned.inputs_seen);

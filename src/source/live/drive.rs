@@ -102,6 +102,8 @@ pub struct Drive<T> {
     received: u64,
     segments: u64,
     last_reason: String,
+    /// It was away for longer than it may be.
+    is_given_up: bool,
     /// Reasons that were told: one line each is enough.
     told: BTreeSet<SkipReason>,
 }
@@ -134,19 +136,22 @@ impl<T: Timer> Drive<T> {
             received: 0,
             segments: 0,
             last_reason: String::new(),
+            is_given_up: false,
             told: BTreeSet::new(),
             manner,
         }
     }
 
-    /// Works until it is stopped, the source is over, or it was away for too long.
-    pub fn run(mut self) {
+    /// Works until it is stopped, the source is over, or it was away for too long. Gives what is still kept: clips may
+    /// be made of it for as long as the run goes on.
+    pub fn run(mut self) -> Ring {
         while self.turn() {
             self.publish();
         }
         self.close();
         self.patience.end();
         self.publish();
+        self.ring
     }
 
     /// One thing after the other; whether there is more to do.
@@ -298,6 +303,7 @@ impl<T: Timer> Drive<T> {
     }
 
     fn give_up(&mut self) {
+        self.is_given_up = true;
         let limit = self.manner.give_up.unwrap_or_default().as_secs_f64();
         let last = if self.last_reason.is_empty() { "no picture came" } else { &self.last_reason };
         let message = format!("away for {limit} s (`give_up_secs`); last seen: {last}");
@@ -322,14 +328,14 @@ impl<T: Timer> Drive<T> {
             *left_out.entry(why).or_default() += frames;
         }
         let ((open, open_bytes), (kept, kept_bytes)) = (self.cutter.open(), self.ring.kept());
-        let (used, dropped) = self.ring.gone();
+        let ((used, dropped), kept_used) = (self.ring.gone(), self.ring.kept_used());
         let counts = FeedCounts {
-            state: self.patience.state(),
+            state: if self.is_given_up { "given_up" } else { self.patience.state() },
             frames_received: received,
-            frames_used: used,
+            frames_used: used + kept_used,
             frames_dropped: dropped,
             frames_left_out: left_out,
-            frames_kept: kept + open,
+            frames_kept: kept - kept_used + open,
             bytes_kept: kept_bytes + open_bytes,
             segments: self.segments,
             breaks: self.cutter.breaks(),

@@ -33,10 +33,13 @@ use reelflow_api::feed::{FeedCounts, News, Running, Tell};
 use crate::edge::{clock, threads};
 use drive::{Drive, Manner, WallTimer};
 use inlet::Door;
+use ring::Ring;
 
 /// A feed at work: its thread ends when this is dropped.
 pub struct Live {
     counts: Arc<Mutex<FeedCounts>>,
+    /// What the thread left when it ended; it may be used later.
+    rest: Arc<Mutex<Option<Ring>>>,
     /// Dropped to stop the thread.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -61,23 +64,33 @@ pub fn start(
     let drive =
         Drive::new(id, manner, door, (WallTimer(started), started), (stopped, tell), Arc::clone(&counts));
     let stage = id.to_owned();
-    let (name, at_end) = (format!("live-{id}"), Arc::clone(&counts));
+    let rest = Arc::new(Mutex::new(None));
+    let (name, at_end, left) = (format!("live-{id}"), Arc::clone(&counts), Arc::clone(&rest));
     let thread = threads::spawn(&name, move || {
-        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || drive.run())).is_err() {
-            // The panic itself was printed. The run must not wait for what will never come.
-            at_end.lock().unwrap_or_else(PoisonError::into_inner).state = "ended";
-            let message = "the thread of this source panicked, which is a bug".to_owned();
-            let reason = SkipReason::Unreadable;
-            last_words(News::Skipped(Skip { file: shown.into(), stage, reason, message, at_secs: None }));
-            last_words(News::Ended);
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || drive.run())) {
+            Ok(ring) => *left.lock().unwrap_or_else(PoisonError::into_inner) = Some(ring),
+            Err(_) => {
+                // The panic itself was printed. The run must not wait for what will never come.
+                at_end.lock().unwrap_or_else(PoisonError::into_inner).state = "ended";
+                let message = "the thread of this source panicked, which is a bug".to_owned();
+                let reason = SkipReason::Unreadable;
+                last_words(News::Skipped(Skip { file: shown.into(), stage, reason, message, at_secs: None }));
+                last_words(News::Ended);
+            }
         }
     })?;
-    Ok(Box::new(Live { counts, stop: Some(stop), thread: Some(thread) }))
+    Ok(Box::new(Live { counts, rest, stop: Some(stop), thread: Some(thread) }))
 }
 
 impl Running for Live {
     fn counts(&self) -> FeedCounts {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(rest) = &*self.rest.lock().unwrap_or_else(PoisonError::into_inner) {
+            let used = rest.gone().0 + rest.kept_used();
+            counts.frames_kept -= used - counts.frames_used;
+            counts.frames_used = used;
+        }
+        counts
     }
 
     fn stop(&mut self) -> FeedCounts {

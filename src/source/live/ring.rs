@@ -81,6 +81,12 @@ impl Ring {
         self.kept.is_empty()
     }
 
+    /// Frames kept of which a clip was made.
+    #[must_use]
+    pub fn kept_used(&self) -> u64 {
+        self.kept.iter().filter(|kept| kept.recording.is_used()).map(|kept| kept.frames).sum()
+    }
+
     /// Frames kept, and their bytes.
     #[must_use]
     pub fn kept(&self) -> (u64, u64) {
@@ -112,6 +118,7 @@ mod tests {
         ring.push(SegmentId(2), Arc::clone(&two));
         assert_eq!((ring.kept(), ring.is_full(12 * 3), ring.is_full(12 * 3 + 1)), ((7, 84), false, true));
         two.set_used();
+        assert_eq!(ring.kept_used(), 4);
         assert_eq!(ring.drop_oldest(), Some(SegmentId(1)));
         assert_eq!(ring.drop_oldest(), Some(SegmentId(2)));
         assert_eq!((ring.drop_oldest(), ring.gone(), ring.kept()), (None, (4, 3), (0, 0)));
