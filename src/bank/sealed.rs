@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::edge::process;
+
 /// A dense block of numbers on its way to or from a file: little-endian bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
@@ -24,25 +26,32 @@ pub struct Block {
     pub bytes: Vec<u8>,
 }
 
+/// Numbers one after the other, in one allocation that may fail in words.
+fn written<const N: usize>(numbers: impl ExactSizeIterator<Item = [u8; N]>) -> Vec<u8> {
+    let mut bytes = process::room(numbers.len() * N);
+    numbers.for_each(|number| bytes.extend_from_slice(&number));
+    bytes
+}
+
 impl Block {
     /// A block of f32.
     #[must_use]
     pub fn f32(shape: &[usize], values: &[f32]) -> Self {
-        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes = written(values.iter().map(|x| x.to_le_bytes()));
         Self { dtype: Dtype::F32, shape: shape.to_vec(), bytes }
     }
 
     /// A block of f16.
     #[must_use]
     pub fn f16(shape: &[usize], values: &[f16]) -> Self {
-        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes = written(values.iter().map(|x| x.to_le_bytes()));
         Self { dtype: Dtype::F16, shape: shape.to_vec(), bytes }
     }
 
     /// A block of i64.
     #[must_use]
     pub fn i64(shape: &[usize], values: &[i64]) -> Self {
-        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes = written(values.iter().map(|x| x.to_le_bytes()));
         Self { dtype: Dtype::I64, shape: shape.to_vec(), bytes }
     }
 

@@ -1,6 +1,7 @@
 //! The owner of a range of a bank's rows: one thread that applies events in the order they come.
 
 use std::collections::{HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use reelflow_api::bank::BankKind;
@@ -85,33 +86,45 @@ impl Changed {
 impl<W: Wire> Shard<W> {
     /// Serves until the handle is gone. Never waits for anything but the next event and, when passing a
     /// read on, for room in the next shard's queue; the last shard replies into a queue that has room.
+    ///
+    /// After a panic, which was printed, events are still taken and let go: who waits for a reply meets the end of the
+    /// owner then, not silence. A queue keeps what is in it for as long as there is a sender.
     pub fn run(mut self, events: &W::Receiver<Event<W>>) {
-        while let Some(event) = W::receive(events) {
-            match event {
-                Event::Write(write) => {
-                    // A reader never asks for a step before the newest write, so this is visible to all.
-                    self.apply(write.step.checked_sub(self.least));
-                    self.content.pending.push_back(write);
-                }
-                Event::Read { limit, mut changes, reply } => {
-                    self.apply(limit);
-                    self.tell(&mut changes);
-                    // A reader that has gone away is no failure of the shard.
-                    match &self.next {
-                        Some(next) => W::send(next, Event::Read { limit, changes, reply }),
-                        None => W::send(&reply, changes),
-                    };
-                }
-                Event::Forget(ids) => self.forget(&ids),
-                Event::Save { limit, reply } => {
-                    self.apply(limit);
-                    W::send(&reply, self.content.clone());
-                }
-                Event::Load(content, first) => {
-                    self.changed = Changed::all(content.rows.ids.len());
-                    self.content = content;
-                    self.first = first;
-                }
+        let serve_all = || {
+            while let Some(event) = W::receive(events) {
+                self.serve(event);
+            }
+        };
+        if catch_unwind(AssertUnwindSafe(serve_all)).is_err() {
+            while W::receive(events).is_some() {}
+        }
+    }
+
+    fn serve(&mut self, event: Event<W>) {
+        match event {
+            Event::Write(write) => {
+                // A reader never asks for a step before the newest write, so this is visible to all.
+                self.apply(write.step.checked_sub(self.least));
+                self.content.pending.push_back(write);
+            }
+            Event::Read { limit, mut changes, reply } => {
+                self.apply(limit);
+                self.tell(&mut changes);
+                // A reader that has gone away is no failure of the shard.
+                match &self.next {
+                    Some(next) => W::send(next, Event::Read { limit, changes, reply }),
+                    None => W::send(&reply, changes),
+                };
+            }
+            Event::Forget(ids) => self.forget(&ids),
+            Event::Save { limit, reply } => {
+                self.apply(limit);
+                W::send(&reply, self.content.clone());
+            }
+            Event::Load(content, first) => {
+                self.changed = Changed::all(content.rows.ids.len());
+                self.content = content;
+                self.first = first;
             }
         }
     }

@@ -34,6 +34,20 @@ fn too_few(needed: u64, allowed: u64) -> String {
     )
 }
 
+/// An empty vector with room for `count` elements.
+///
+/// # Panics
+/// If memory has run out, with a message that says so: a run ends in words then (exit code 75), where the allocator
+/// would end the process without any.
+#[must_use]
+pub fn room<T>(count: usize) -> Vec<T> {
+    let mut empty = Vec::new();
+    if empty.try_reserve_exact(count).is_err() {
+        panic!("out of memory: {count} values of {} bytes", size_of::<T>());
+    }
+    empty
+}
+
 /// Processor time of all threads, living and ended, in user and system mode, in seconds.
 #[must_use]
 pub fn cpu_secs() -> f64 {
@@ -61,6 +75,13 @@ mod tests {
         assert_eq!(error.code, 69);
         assert!(error.message.contains(&format!("up to {} open files", allowed + 1)), "{error}");
         assert!(getrlimit(Resource::Nofile).current >= Some(FILES_WISHED.min(allowed)));
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_said_so() {
+        let panic = std::panic::catch_unwind(|| room::<u64>(usize::MAX / 16)).unwrap_err();
+        assert!(panic.downcast_ref::<String>().unwrap().starts_with("out of memory: "));
+        assert_eq!(room::<u8>(7).capacity(), 7);
     }
 
     #[test]

@@ -54,6 +54,8 @@ impl Feeds {
             if catch_unwind(AssertUnwindSafe(|| publishing.run(&told))).is_err() {
                 // Steps would wait for ever for a version that nobody makes.
                 shared.fail(panicked("the thread that keeps the catalogue"));
+                // Nor may who waits for a reply: what is queued would stay there for as long as anybody can send.
+                while told.recv().is_ok_and(|told| !matches!(told, Told::Stop)) {}
             }
         })?;
         let mut all = Self {

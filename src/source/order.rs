@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// Where a segment stands in a catalogue; no two segments have the same place.
 ///
-/// Bytes that compare as the parts they are written from: the source's id, the kind of origin, the path, the first
-/// frame, the number of frames, the segment's id.
+/// Bytes that compare as the parts they are written from: the source's id, the kind of origin, the path, the time of
+/// the first frame if it was recorded live, the first frame, the number of frames, the segment's id.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Place(Arc<[u8]>);
 
@@ -39,9 +39,11 @@ impl Place {
                 bytes.extend(number.to_be_bytes());
             }
             Origin::Recorded(_) => {
+                // A replay's recordings have their files' names and stand as these do; a camera's have one name.
                 bytes.push(2);
+                write_path(Path::new(&segment.media.name), &mut bytes);
+                bytes.push(END);
                 bytes.extend(segment.times().first().copied().unwrap_or_default().to_be_bytes());
-                bytes.extend(segment.media.name.as_bytes());
             }
         }
         bytes.push(END);
@@ -69,6 +71,7 @@ fn write_path(path: &Path, bytes: &mut Vec<u8>) {
 mod tests {
     use std::path::PathBuf;
 
+    use reelflow_api::feed::Recording;
     use reelflow_api::item::{Media, SegmentId};
 
     use super::*;
@@ -86,6 +89,27 @@ mod tests {
             split: None,
         };
         Place::of(source, &segment)
+    }
+
+    fn recorded(name: &str, time: u64) -> Place {
+        let origin = Origin::Recorded(Arc::new(Recording::new(vec![pattern::picture(1, time, 4, 2)])));
+        let media =
+            Media { origin, name: name.to_owned(), times: Arc::from([time]), ..pattern::plain(1) }.into();
+        let segment =
+            Segment { id: SegmentId(7), media, first: 0, count: 1, label: None, group: None, split: None };
+        Place::of("cam", &segment)
+    }
+
+    #[test]
+    fn recordings_stand_as_their_files_do_and_then_by_time() {
+        let in_order = [
+            recorded("v/1.mp4", 3),
+            recorded("v/1.mp4", 4),
+            recorded("v/1.mp4", 1 << 40),
+            recorded("v/10.mp4", 0),
+            recorded("w", 1),
+        ];
+        assert!(in_order.windows(2).all(|pair| pair[0] < pair[1]), "{in_order:?}");
     }
 
     #[test]

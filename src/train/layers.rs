@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::store::Store;
+use crate::edge::process;
 
 /// How the first weights are drawn.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -44,7 +45,9 @@ impl Maker<'_> {
         mut value: impl FnMut(&mut reelflow_api::rng::Rng) -> f64,
     ) -> Vec<f32> {
         let mut rng = self.key.part(name).rng();
-        (0..count).map(|_| value(&mut rng) as f32).collect()
+        let mut values = process::room(count as usize);
+        values.extend((0..count).map(|_| value(&mut rng) as f32));
+        values
     }
 }
 

@@ -4,6 +4,7 @@ use reelflow_api::error::StageError;
 use tch::{Device, Kind, Tensor};
 
 use crate::bank::sealed::{Block, Blocks};
+use crate::edge::process;
 
 /// What a tensor is to training.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -155,13 +156,19 @@ pub fn to_block(tensor: &Tensor) -> Result<Block, StageError> {
     let failed =
         |error: tch::TchError| StageError::failed("train", format!("cannot read a tensor out: {error}"));
     if tensor.kind() == Kind::Int64 {
-        let mut values = vec![0i64; tensor.numel()];
+        let mut values = zeros(tensor.numel());
         tensor.f_copy_data(&mut values, tensor.numel()).map_err(failed)?;
         return Ok(Block::i64(&shape, &values));
     }
-    let mut values = vec![0f32; tensor.numel()];
+    let mut values: Vec<f32> = zeros(tensor.numel());
     tensor.f_copy_data(&mut values, tensor.numel()).map_err(failed)?;
     Ok(Block::f32(&shape, &values))
+}
+
+fn zeros<T: Clone + Default>(count: usize) -> Vec<T> {
+    let mut values = process::room(count);
+    values.resize(count, T::default());
+    values
 }
 
 /// The tensor called `name` of the file called `file`, on the CPU.

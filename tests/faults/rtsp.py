@@ -254,13 +254,15 @@ def main():
         "pictures again within 5 s": all(b is not None and b <= 5 for b in back),
         "received + gaps = sent": whole["received"] + gaps == whole["sent"],
         # One segment of a second is not finished at the end.
-        "its own count = numbers read back": 0 <= counts["frames_received"] - len(numbers) <= 26,
+        "its own count = numbers read back": 0
+        <= counts["frames_received"] - sum(counts["frames_left_out"].values()) - len(numbers)
+        <= 26,
         "every gap is at a counted break": jumps <= counts["breaks"],
         "no number twice": len(set(numbers)) == len(numbers),
         "nothing missing inside a connection": whole["missing_inside"] == 0,
         "every number readable": watcher.unread == 0,
         "no segment over a gap": watcher.broken_segments == 0,
-        "frozen noticed within 10.5 s": noticed is not None and noticed <= 10.5,
+        "frozen noticed within 10 s": noticed is not None and noticed <= 10,
         "pictures within 15 s of waking": awake is not None and awake <= 15,
         "the bystander lost nothing": figures["bystander"]["missing_inside"] == 0
         and figures["bystander"]["reconnects"] == 0,

@@ -240,6 +240,8 @@ def second_run(table, args, text, expected, books):
 
 
 def main():
+    # Below `nohup` a hang-up is ignored, and so it would be in every run that is started here.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     args = arguments(__doc__, count=200, seed=1)
     needs_failpoints(args.binary)
     table = Table()

@@ -118,10 +118,10 @@ pub mod defaults {
         512
     }
 
-    /// RELIABILITY P11.
+    /// So that a frozen camera is seen as such within ten seconds of its last frame.
     #[must_use]
     pub fn stall_secs() -> f64 {
-        10.0
+        9.0
     }
 
     /// One segment is enough to begin.
