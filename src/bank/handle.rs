@@ -291,6 +291,8 @@ impl<W: Wire> Bank<W> {
 
     /// Replaces everything; the next read gives all rows.
     pub(super) fn load(&mut self, contents: Vec<Content>, first: FirstRows) -> Result<(), StageError> {
+        // A read still on its way from shard to shard would take along what is new, and nobody would get it.
+        self.settle()?;
         for (shard, content) in contents.into_iter().enumerate() {
             self.send(shard, Event::Load(content, first))?;
         }

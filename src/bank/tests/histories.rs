@@ -105,6 +105,23 @@ fn threads_that_dawdle_change_nothing() {
     }
 }
 
+#[test]
+fn a_restored_bank_gives_all_rows_whatever_was_on_its_way() {
+    let settings = BankSettings { shards: 4, ..BankSettings::queue(12, 3) };
+    let mut rng = Key::new(1).rng();
+    let first = keys(&mut rng, 5, 3);
+    for seed in 0..300 {
+        pace(seed);
+        let mut bank = Bank::<Delayed>::open_on("keys", &settings, Key::new(1)).unwrap();
+        bank.read(0).unwrap();
+        bank.push(0, &[0, 1, 2, 3, 4], &first).unwrap();
+        let saved = bank.save().unwrap();
+        bank.prefetch(1).unwrap();
+        bank.restore(&saved).unwrap();
+        assert_eq!(bank.read(1).unwrap().rows.len(), 12, "bank number {seed}");
+    }
+}
+
 /// Four owners and a handle, all dawdling: what a reader must not see it never sees, what it must see is
 /// there, and every row is the one key that its id and version name.
 fn check_staleness(staleness: Staleness, seed: u64) {
