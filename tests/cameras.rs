@@ -6,6 +6,7 @@ mod server;
 #[expect(dead_code, reason = "each test binary uses its own part of the support module")]
 mod support;
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
@@ -66,6 +67,23 @@ fn a_replay_gives_the_batches_of_its_archive() {
     assert!(archive.contains("digest "), "{archive}");
     assert_eq!(digest("replay", replay, 3, 1), archive);
     assert_ne!(digest("archive", "type = \"files\"", 4, 1), archive, "other windows have another digest");
+}
+
+#[test]
+fn a_camera_that_is_given_up_ends_the_run_and_says_that_a_restart_may_help() {
+    let folder = tempfile::tempdir().unwrap();
+    // A port that nobody listens at: it was just given back.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let source = format!(
+        "type = \"rtsp\"\nurl = \"rtsp://127.0.0.1:{port}/cam\"\nstall_secs = 0.5\ngive_up_secs = 0.5"
+    );
+    let text = SAME_WINDOWS.replace("SOURCE", &source).replace("paths = PATHS\n", "");
+    let pipeline = folder.path().join("p.toml");
+    std::fs::write(&pipeline, text).unwrap();
+    let output = support::start(&pipeline, &folder.path().join("run"), &[]).wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(75), "{said}");
+    assert!(said.contains("sources.clips: the camera was away for longer than `give_up_secs`"), "{said}");
 }
 
 /// Replaces the addresses, and makes segments as short and steps as small as a test wants them.

@@ -14,8 +14,10 @@ use reelflow_api::rng::Key;
 
 use super::ages::{Ages, Seen};
 use super::places::Places;
-use super::rows::{Changes, FirstRows, NO_SEGMENT, Stored};
-use super::shard::{Changed, Content, Event, Shard, Write};
+use super::remote::{Link, Remote};
+use super::rows::{Changes, FirstRows, NO_SEGMENT};
+use super::shard::{Content, Event, Home, Opening, Owner, Shard, Softmax, Write};
+use super::softmax::LogSumExp;
 use super::wire::{Threads, Wire};
 
 /// Events a shard may have waiting. A step sends two or three; a full queue makes a writer wait, which
@@ -44,6 +46,8 @@ pub struct Bank<W: Wire = Threads> {
     /// Changes that have come and that no reader was given yet.
     early: Changes,
     seen: Seen,
+    /// Whether shards live in other processes.
+    is_spread: bool,
 }
 
 impl Bank {
@@ -54,6 +58,20 @@ impl Bank {
     pub fn open(id: &str, settings: &BankSettings, key: Key) -> Result<Self, StageError> {
         Self::open_on(id, settings, key)
     }
+
+    /// As [`Bank::open`], with the shards for which there is a link in other processes. Everything is the same bit
+    /// for bit; a read also waits for their answers.
+    ///
+    /// # Errors
+    /// If a thread cannot be started, or another process is gone.
+    pub fn open_among(
+        id: &str,
+        settings: &BankSettings,
+        key: Key,
+        links: impl FnMut(usize) -> Option<Box<dyn Link>>,
+    ) -> Result<Self, StageError> {
+        Self::open_with(id, settings, key, links)
+    }
 }
 
 impl<W: Wire> Bank<W> {
@@ -62,6 +80,15 @@ impl<W: Wire> Bank<W> {
     /// # Errors
     /// If a thread cannot be started.
     pub fn open_on(id: &str, settings: &BankSettings, key: Key) -> Result<Self, StageError> {
+        Self::open_with(id, settings, key, |_| None)
+    }
+
+    fn open_with(
+        id: &str,
+        settings: &BankSettings,
+        key: Key,
+        mut links: impl FnMut(usize) -> Option<Box<dyn Link>>,
+    ) -> Result<Self, StageError> {
         let (rows, dim) = (settings.rows as usize, settings.dim as usize);
         let count = settings.shards.clamp(1, settings.rows.max(1)) as usize;
         let mut bank = Self {
@@ -77,22 +104,29 @@ impl<W: Wire> Bank<W> {
             ahead: None,
             early: Changes::default(),
             seen: Seen::default(),
+            is_spread: false,
         };
         let mut next = None;
         // From the last to the first: each shard knows the one after it.
         for shard in (0..count).rev() {
             let range = bank.starts[shard]..bank.starts[shard + 1];
-            let rows = Stored::fresh(settings.dtype, &bank.first, range.clone());
-            let (sender, events) = W::channel(EVENTS_MAX);
-            let owner = Shard::<W> {
+            let opening = Opening {
                 start: range.start,
+                count: range.len(),
                 kind: settings.kind,
+                dtype: settings.dtype,
                 least: settings.staleness.least(),
                 first: bank.first,
-                content: Content { rows, pending: Default::default() },
-                changed: Changed::all(range.len()),
-                next: next.replace(sender.clone()),
             };
+            let home = match links(shard) {
+                None => Home::Here(Box::new(Shard::open(opening))),
+                Some(link) => {
+                    bank.is_spread = true;
+                    Home::There(Remote::open(link, opening).ok_or_else(|| bank.dead(shard))?)
+                }
+            };
+            let (sender, events) = W::channel(EVENTS_MAX);
+            let owner = Owner::<W> { home, next: next.replace(sender.clone()) };
             bank.threads.insert(0, W::spawn(&format!("bank-{id}-{shard}"), move || owner.run(&events))?);
             bank.shards.insert(0, sender);
         }
@@ -171,13 +205,7 @@ impl<W: Wire> Bank<W> {
     /// # Errors
     /// As [`Bank::read`].
     pub fn prefetch(&mut self, step: u64) -> Result<(), StageError> {
-        let newest = self.written.max(self.asked);
-        if newest.is_some_and(|newest| step < newest) {
-            return Err(self.refused(format!(
-                "a read of step {step} after step {} was read or written; steps only go up",
-                newest.unwrap_or_default()
-            )));
-        }
+        self.check_read(step)?;
         self.asked = Some(step);
         match &self.ahead {
             Some((ahead, _)) if *ahead == step => return Ok(()),
@@ -219,6 +247,40 @@ impl<W: Wire> Bank<W> {
         self.seen.step = step;
         self.seen.apply(&changes);
         Ok(changes)
+    }
+
+    /// `log Σ exp(query · row / temperature)` over all rows as `step` sees them, for each of `queries`
+    /// (`[n, dim]`): every shard gives its part, and the parts are merged in the order of the shards. Waits for the
+    /// owners.
+    ///
+    /// # Errors
+    /// As [`Bank::read`], and if `queries` do not fit `dim`.
+    pub fn log_sum_exp(
+        &mut self,
+        step: u64,
+        queries: &[f32],
+        temperature: f64,
+    ) -> Result<Vec<LogSumExp>, StageError> {
+        let dim = self.first.dim;
+        if !queries.len().is_multiple_of(dim) {
+            return Err(self.refused(format!("{} values for queries of {dim}", queries.len())));
+        }
+        self.check_read(step)?;
+        self.asked = Some(step);
+        let limit = self.limit(step);
+        let softmax = Arc::new(Softmax { queries: queries.to_vec(), temperature });
+        let mut waiting = Vec::new();
+        for shard in 0..self.shards.len() {
+            let (reply, parts) = W::channel(1);
+            self.send(shard, Event::Partial { limit, softmax: Arc::clone(&softmax), reply })?;
+            waiting.push(parts);
+        }
+        let mut all = vec![LogSumExp::EMPTY; queries.len() / dim];
+        for (shard, parts) in waiting.iter().enumerate() {
+            let parts = W::receive(parts).ok_or_else(|| self.dead(shard))?;
+            all.iter_mut().zip(parts).for_each(|(sum, part)| *sum = sum.merge(part));
+        }
+        Ok(all)
     }
 
     /// How old the rows are that the newest read saw.
@@ -330,12 +392,25 @@ impl<W: Wire> Bank<W> {
     }
 
     fn dead(&self, shard: usize) -> StageError {
+        if self.is_spread {
+            let message = format!("the process that keeps shard {shard} or one after it is gone");
+            return StageError::transient(&self.id, message);
+        }
         let message = format!("the owner of shard {shard} or of one after it panicked; this is a bug");
         StageError { stage: self.id.clone(), message, code: 101 }
     }
 
     pub(super) fn refused(&self, message: String) -> StageError {
         StageError::refused(&self.id, message)
+    }
+
+    fn check_read(&self, step: u64) -> Result<(), StageError> {
+        match self.written.max(self.asked) {
+            Some(newest) if step < newest => Err(self.refused(format!(
+                "a read of step {step} after step {newest} was read or written; steps only go up"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn check_push(&self, step: u64, ids: &[i64], keys: &[f32]) -> Result<(), StageError> {

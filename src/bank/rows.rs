@@ -6,6 +6,7 @@ use std::ops::Range;
 use half::f16;
 use reelflow_api::bank::{BankInit, BankSettings, RowType};
 use reelflow_api::rng::Key;
+use serde::{Deserialize, Serialize};
 
 use super::sealed::Block;
 
@@ -44,7 +45,7 @@ impl Rows {
 }
 
 /// Rows that differ from what the same reader was given before; the first time all of them. No row twice.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Changes {
     /// `[n]`: which rows.
     pub rows: Vec<i64>,
@@ -57,6 +58,14 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Adds the changes of other rows.
+    pub(super) fn append(&mut self, mut more: Self) {
+        self.rows.append(&mut more.rows);
+        self.values.append(&mut more.values);
+        self.ids.append(&mut more.ids);
+        self.versions.append(&mut more.versions);
+    }
+
     /// Adds what changed later; of a row in both, the later content stays.
     pub(super) fn merge(&mut self, later: Self) {
         let earlier = std::mem::replace(self, later);
@@ -72,10 +81,24 @@ impl Changes {
 }
 
 /// Numbers as a shard keeps them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(super) enum Values {
     F32(Vec<f32>),
-    F16(Vec<f16>),
+    F16(#[serde(with = "bits")] Vec<f16>),
+}
+
+/// Half-precision numbers on their way to another process: their bits.
+mod bits {
+    use half::f16;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(values: &[f16], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(values.iter().map(|value| value.to_bits()))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f16>, D::Error> {
+        Ok(Vec::<u16>::deserialize(from)?.into_iter().map(f16::from_bits).collect())
+    }
 }
 
 impl Values {
@@ -123,7 +146,7 @@ impl Values {
 }
 
 /// A range of rows as stored.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct Stored {
     pub values: Values,
     pub ids: Vec<i64>,
@@ -141,7 +164,7 @@ impl Stored {
 }
 
 /// What stands in the rows before the first key arrives; a pure function of the row's number.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct FirstRows {
     pub init: BankInit,
     pub dim: usize,

@@ -1,7 +1,9 @@
 //! A softmax whose sum is spread over shards: each gives a small partial result, which are merged.
 
+use serde::{Deserialize, Serialize};
+
 /// `log Σ exp(score)` of some scores, kept as maximum and scaled sum so that it never overflows.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct LogSumExp {
     /// Largest score; minus infinity without any.
     pub max: f64,

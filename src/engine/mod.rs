@@ -11,6 +11,7 @@
 //! to end, and nothing but the frontier is back-pressure.
 
 pub mod arena;
+pub mod bank_bridge;
 pub mod bench;
 mod blame;
 pub mod blind;

@@ -53,6 +53,16 @@ fn pieces(scanned: &Scanned) -> Vec<(u32, u32)> {
 }
 
 #[test]
+fn a_scan_that_is_asked_to_stop_stops() {
+    let stop = Stop::default();
+    let guide = Guide { kept: None, stop: Some(&stop) };
+    assert_eq!(build_guided(&[("s", &PLAIN)], 1, guide).unwrap().inputs_ok, 3);
+    stop.ask();
+    let error = build_guided(&[("s", &PLAIN)], 1, guide).unwrap_err();
+    assert!(error.message.contains("stopped"), "{error}");
+}
+
+#[test]
 fn media_are_cut_and_a_short_tail_joins_the_piece_before() {
     let cut_in = |segment_secs, span_secs, frames_min| {
         let source = Fixed { segment_secs, span_secs, ..PLAIN };

@@ -91,7 +91,7 @@ impl From<InstanceSettings> for BankSettings {
 }
 
 /// What becomes of a key.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub enum BankKind {
     /// It takes the oldest key's row.
     #[default]
