@@ -85,6 +85,8 @@ pub struct Driver<'a> {
     pub watcher: Option<&'a mut Box<dyn Watcher>>,
     /// What changes while the run goes on, if anything does.
     pub changes: Option<Changes>,
+    /// How many steps there are in all, if that is known.
+    pub steps: Option<u64>,
 }
 
 impl Driver<'_> {
@@ -149,7 +151,9 @@ impl Driver<'_> {
             self.save(step)?;
         }
         self.writer.finish()?;
-        Ok(if self.stop.is_asked() { Ending::Stopped } else { Ending::Finished })
+        // A wish to stop that comes behind the last step has nothing left to stop.
+        let is_over = self.steps.is_some_and(|steps| step >= steps);
+        Ok(if self.stop.is_asked() && !is_over { Ending::Stopped } else { Ending::Finished })
     }
 
     /// Lines for standard output from every sink.

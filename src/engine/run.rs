@@ -210,6 +210,7 @@ fn flow(
         counters: books.counters,
         watcher: books.watcher,
         changes,
+        steps,
     };
     let driven = driver.drive(first);
     let results = match &driven {

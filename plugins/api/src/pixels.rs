@@ -55,10 +55,30 @@ impl Dtype {
 }
 
 /// A dense block of values.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct Pixels {
     dtype: Dtype,
     bytes: BytesMut,
+}
+
+/// Whether a block of so many bytes could be had a moment ago.
+fn has_room(bytes: usize) -> bool {
+    let mut trial: Vec<u8> = Vec::new();
+    let is_there = trial.try_reserve_exact(bytes).is_ok();
+    // Without this the compiler may leave the unused block out, and say that there was room.
+    drop(std::hint::black_box(trial));
+    is_there
+}
+
+impl Clone for Pixels {
+    /// A copy, as each sink but one gets it where there are several.
+    ///
+    /// # Panics
+    /// If there is no memory for it, with a message that says so; a plain allocation would end the process.
+    fn clone(&self) -> Self {
+        assert!(has_room(self.bytes.len()), "out of memory: a copy of {} bytes of a batch", self.bytes.len());
+        Self { dtype: self.dtype, bytes: self.bytes.clone() }
+    }
 }
 
 impl Pixels {
@@ -79,11 +99,7 @@ impl Pixels {
         let bytes = count.checked_mul(dtype.size())?;
         // The block itself must come from an allocation that is zeroed by the system, which cannot be asked whether it
         // would fail. What was free a moment before is free.
-        let mut trial: Vec<u8> = Vec::new();
-        trial.try_reserve_exact(bytes).ok()?;
-        // Without this the compiler may leave the unused block out, and say that there was room.
-        drop(std::hint::black_box(trial));
-        Some(Self::zeroed(dtype, count))
+        has_room(bytes).then(|| Self::zeroed(dtype, count))
     }
 
     /// Type of the values.
