@@ -75,7 +75,7 @@ fn a_camera_that_is_given_up_ends_the_run_and_says_that_a_restart_may_help() {
     // A port that nobody listens at: it was just given back.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let source = format!(
-        "type = \"rtsp\"\nurl = \"rtsp://127.0.0.1:{port}/cam\"\nstall_secs = 0.5\ngive_up_secs = 0.5"
+        "type = \"rtsp\"\nurl = \"rtsp://127.0.0.1:{port}/cam\"\nstall_secs = 1.0\ngive_up_secs = 1.0"
     );
     let text = SAME_WINDOWS.replace("SOURCE", &source).replace("paths = PATHS\n", "");
     let pipeline = folder.path().join("p.toml");
