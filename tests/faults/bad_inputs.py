@@ -92,6 +92,11 @@ WEIGHTS_MIB_MAX = 64
 CALLS = "network,open,openat,creat,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,symlink,symlinkat,link,linkat"
 SYSTEM = ("/usr/", "/lib", "/etc/ld", "/etc/locale", "/etc/local", "/etc/passwd", "/etc/nsswitch", "/proc/", "/sys/", "/dev",
           "/etc/gnutls", "/etc/ssl", "/etc/OpenCL", "/etc/drirc", "/etc/vdpau", "/etc/pulse", "/etc/alsa", "/etc/machine-id")
+# Shared libraries that the program is linked with may lie elsewhere: libtorch, and what its wheel brings beside it.
+SYSTEM += tuple(
+    os.path.join(os.path.abspath(os.path.join(folder, "..", *up)), "") for folder in
+    filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(":")) for up in ((), ("..", "nvidia"))
+)
 
 
 class Run:
@@ -245,7 +250,7 @@ def traced(done, allowed):
         if is_writing and not is_ours and where not in ("/dev/null", "/dev/shm"):
             wrong.add(f"{name} writes {where}")
         if not is_writing and not is_ours and "ENOENT" not in rest:
-            if not where.startswith(SYSTEM) and not where.startswith(root) and not any(where.startswith(one) for one in allowed):
+            if not os.path.normpath(where).startswith(SYSTEM) and not where.startswith(root) and not any(where.startswith(one) for one in allowed):
                 wrong.add(f"{name} reads {where}")
             elif where.startswith(root) and os.path.relpath(where, root).startswith("corpus") and not any(where.startswith(one) for one in allowed):
                 wrong.add(f"{name} reads {where}")
