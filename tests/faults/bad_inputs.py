@@ -14,6 +14,7 @@ capabilities first. Prints a table and a last line of counts; the exit code is 0
 """
 
 import argparse
+import codecs
 import json
 import os
 import re
@@ -246,6 +247,8 @@ def traced(done, allowed):
             continue
         where = path[1]
         is_writing = name not in ("open", "openat") or re.search(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC", rest)
+        # As strace writes it: `\\n`, octal for what is no ASCII.
+        where = os.fsdecode(codecs.escape_decode(where.encode())[0])
         is_ours = not where.startswith("/") or where.startswith(done.folder)
         if is_writing and not is_ours and where not in ("/dev/null", "/dev/shm"):
             wrong.add(f"{name} writes {where}")
