@@ -252,7 +252,8 @@ def traced(done, allowed):
         is_ours = not where.startswith("/") or where.startswith(done.folder)
         if is_writing and not is_ours and where not in ("/dev/null", "/dev/shm"):
             wrong.add(f"{name} writes {where}")
-        if not is_writing and not is_ours and "ENOENT" not in rest:
+        # A folder is looked at where a name can only be given by a pattern; that reads no file.
+        if not is_writing and not is_ours and "ENOENT" not in rest and not os.path.isdir(where):
             if not os.path.normpath(where).startswith(SYSTEM) and not where.startswith(root) and not any(where.startswith(one) for one in allowed):
                 wrong.add(f"{name} reads {where}")
             elif where.startswith(root) and os.path.relpath(where, root).startswith("corpus") and not any(where.startswith(one) for one in allowed):
