@@ -1,6 +1,10 @@
 //! Archive and camera meet before the sampler: what comes behind it does not know one from the other.
 #![cfg(feature = "gst")]
 
+#[cfg(feature = "torch")]
+#[path = "support/going.rs"]
+mod going;
+#[cfg(feature = "torch")]
 #[path = "support/server.rs"]
 mod server;
 #[expect(dead_code, reason = "each test binary uses its own part of the support module")]
@@ -8,10 +12,12 @@ mod support;
 
 use std::net::TcpListener;
 use std::path::Path;
+#[cfg(feature = "torch")]
 use std::time::Duration;
 
+#[cfg(feature = "torch")]
 use reelflow::edge::clock;
-use serde_json::Value;
+#[cfg(feature = "torch")]
 use server::Server;
 
 /// One segment a file, whatever the source; its pixels alone are hashed.
@@ -120,20 +126,15 @@ fn four_cameras_and_an_archive_teach_one_encoder() {
     args.extend(["--summary".to_owned(), "json".to_owned()]);
     let mut child = support::start(&pipeline, out.path(), &args);
     let begun = clock::now();
-    while !names.iter().all(|name| metric(out.path(), &format!("feed.{name}.used")) > 0.0)
-        || metric(out.path(), "eval.labelled.knn") < 0.0
+    while !names.iter().all(|name| going::metric(out.path(), &format!("feed.{name}.used")) > 0.0)
+        || going::metric(out.path(), "eval.labelled.knn") < 0.0
     {
         assert!(child.try_wait().unwrap().is_none(), "the run ended");
         assert!(begun.elapsed() < Duration::from_secs(120), "not every camera was used within two minutes");
         std::thread::yield_now();
     }
-    let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    let summary: Value =
-        serde_json::from_str(said.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
+    going::stop(&child);
+    let summary = going::summary(child);
     assert_eq!(summary["reconciled"], true, "{summary}");
     for name in names {
         let feed = &summary["counters"]["feeds"][name];
@@ -141,13 +142,4 @@ fn four_cameras_and_an_archive_teach_one_encoder() {
     }
     assert!(summary["counters"]["inputs_ok"].as_u64() >= Some(5), "the archive is used too: {summary}");
     assert!(support::losses(out.path()).len() >= 20);
-}
-
-/// Newest value of a number in the metrics, -1 before it is there.
-#[cfg(feature = "torch")]
-fn metric(out: &Path, name: &str) -> f64 {
-    let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default();
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let value = |line: &str| serde_json::from_str::<Value>(line).ok()?.get(name)?.as_f64();
-    whole.lines().rev().find_map(value).unwrap_or(-1.0)
 }

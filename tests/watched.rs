@@ -1,6 +1,8 @@
 //! A folder that changes while the built program trains on it: what is removed is forgotten, what is added is used.
 #![cfg(all(feature = "gst", feature = "torch"))]
 
+#[path = "support/going.rs"]
+mod going;
 #[expect(dead_code, reason = "each test binary uses its own part of the support module")]
 mod support;
 
@@ -8,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use going::{stop, summary};
 use reelflow::edge::clock;
-use serde_json::Value;
 
 const PIPELINE: &str = r#"
 version = 1
@@ -85,10 +87,7 @@ impl Place {
 
     /// Newest value of a number in the metrics.
     fn metric(&self, name: &str) -> f64 {
-        let text = std::fs::read_to_string(self.path("run/metrics.jsonl")).unwrap_or_default();
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let last = whole.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok());
-        last.and_then(|line| line.get(name)?.as_f64()).unwrap_or(-1.0)
+        going::metric(&self.path("run"), name)
     }
 
     /// Waits until the run's metrics say so.
@@ -115,21 +114,6 @@ impl Place {
         ids.dedup();
         ids
     }
-}
-
-/// The summary of a run that was asked to stop, or ended.
-#[track_caller]
-fn summary(child: std::process::Child) -> Value {
-    let output = child.wait_with_output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{err}");
-    let line = out.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{out}{err}"));
-    serde_json::from_str(line).unwrap()
-}
-
-fn stop(child: &std::process::Child) {
-    let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
 }
 
 #[test]

@@ -32,8 +32,9 @@ pub fn failure(panic: &(dyn Any + Send), otherwise: &str) -> StageError {
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
     let stage = BLAMED.take().unwrap_or_else(|| otherwise.to_owned());
     let first = text.lines().next().unwrap_or_default();
-    // What libtorch's allocators say; it panics in the midst of whatever was at work.
+    // What libtorch's allocators and our own doors say; it panics in the midst of whatever was at work.
     if text.contains("out of memory") || text.contains("allocate memory") {
+        let first = first.strip_prefix("out of memory: ").unwrap_or(first);
         return StageError::transient(
             stage,
             format!("out of memory: {first}; use a smaller batch, clip or encoder"),
@@ -63,6 +64,8 @@ mod tests {
         assert_eq!(within("batch", || 3), 3);
         let full = catch_unwind(|| within("train", || panic!("you tried to allocate memory"))).unwrap_err();
         assert_eq!(failure(&*full, "engine").code, 75);
+        let ours = catch_unwind(|| within("train", || panic!("out of memory: 9 bytes"))).unwrap_err();
+        assert!(failure(&*ours, "engine").message.starts_with("out of memory: 9 bytes; use "));
         assert_eq!(failed(|| panic!("again")), "engine: panicked: again; this is a bug");
     }
 }

@@ -199,7 +199,8 @@ impl Watched {
     /// Probes what was found and keeps it.
     fn take(&mut self, found: Vec<(Mark, Candidate)>, look: &mut Look) {
         let (marks, candidates): (Vec<Mark>, Vec<Candidate>) = found.into_iter().unzip();
-        let probed = probe_all(self.source.as_ref(), &candidates, Guide::default()).unwrap_or_default();
+        let probed = probe_all(self.source.as_ref(), &candidates, Guide::default())
+            .expect("only who has a wish to stop can be stopped");
         for ((mark, candidate), probed) in marks.into_iter().zip(candidates).zip(probed) {
             let made = segments_of(&self.id, self.source.as_ref(), &candidate, probed.media, self.frames_min);
             let segments: Vec<Arc<Segment>> = match made {
