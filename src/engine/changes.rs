@@ -193,6 +193,7 @@ impl Changes {
         counters.inputs_added += notes.inputs_added;
         counters.inputs_removed += notes.inputs_removed;
         driver::note_left_out(notes.left_out, quarantine, counters)?;
+        driver::note_partial(notes.partial, quarantine, counters)?;
         for complaint in notes.complaints {
             quarantine.add(&complaint)?;
         }

@@ -255,7 +255,7 @@ pub fn note_left_out(
     quarantine.add_all(&skips)
 }
 
-/// Writes down inputs that were in the catalogue and of which a window could not be decoded.
+/// Writes down inputs that are in the catalogue and of which something cannot be had.
 ///
 /// # Errors
 /// If `quarantine.jsonl` cannot be written.

@@ -40,6 +40,8 @@ pub enum Told {
 pub struct Notes {
     /// Inputs that came while the run went on and cannot be used.
     pub left_out: Vec<Skip>,
+    /// What is missing of inputs that came and are used all the same.
+    pub partial: Vec<Skip>,
     /// Parts of streams, and places, that could not be used; they are no inputs. One a place and reason.
     pub complaints: Vec<Skip>,
     /// Inputs that came, or were changed, and are used.
@@ -207,9 +209,10 @@ impl Publisher {
     }
 
     fn looked(&mut self, reader: usize, source: &Arc<str>, look: Look, update: &mut Update) {
-        let Look { added, removed, left, skipped, inputs_added, inputs_removed, complaint } = look;
+        let Look { added, removed, left, skipped, partial, inputs_added, inputs_removed, complaint } = look;
         self.notes(|notes| {
             notes.left_out.extend(skipped);
+            notes.partial.extend(partial);
             notes.inputs_added += inputs_added;
             notes.inputs_removed += inputs_removed;
             complaint.into_iter().for_each(|skip| notes.complain(skip));

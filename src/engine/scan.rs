@@ -192,7 +192,7 @@ impl Scans {
                 reader.feeds.insert(input.to_owned());
                 changing.feeds.insert(input.to_owned(), Arc::clone(source));
             } else {
-                let (watched, scanned) = Watched::open(input, Arc::clone(source), reader.frames_min)?;
+                let (watched, scanned) = Watched::open(input, Arc::clone(source), reader.frames_min, guide)?;
                 let segments = self.add(scanned).segments;
                 catalogue.segments.extend(segments.iter().cloned());
                 reader.segments.push((input.to_owned(), segments));

@@ -104,9 +104,8 @@ fn scan(
 ) -> Result<Vec<(Arc<Segment>, Mark)>, StageError> {
     let stage = format!("sources.{id}");
     let listing = source.list().map_err(|error| StageError { stage: stage.clone(), ..error })?;
-    let probed = probe_all(source, &listing.candidates, guide).ok_or_else(|| {
-        StageError::failed(stage.clone(), "the scan was stopped; the next one goes on from what was kept")
-    })?;
+    let probed = probe_all(source, &listing.candidates, guide)
+        .map_err(|error| StageError { stage: stage.clone(), ..error })?;
     scanned.inputs_seen += (listing.skipped.len() + probed.len()) as u64;
     let mut skipped = listing.skipped;
     let (mut found, mut partial) = (Vec::new(), Vec::new());
@@ -142,12 +141,15 @@ fn scan(
 }
 
 /// Probes the media of all candidates on all cores; a file with several names, or listed in several parts, is
-/// read once. One result a candidate, in order; `None` if it was stopped.
+/// read once. One result a candidate, in order.
+///
+/// # Errors
+/// If it was stopped.
 pub(super) fn probe_all(
     source: &dyn Source,
     candidates: &[Candidate],
     guide: Guide<'_>,
-) -> Option<Vec<Probed>> {
+) -> Result<Vec<Probed>, StageError> {
     let identities: Vec<Option<[u64; 5]>> = candidates.par_iter().map(identity).collect();
     // Of each candidate the first one that is the same file.
     let mut first_with = HashMap::new();
@@ -160,7 +162,8 @@ pub(super) fn probe_all(
     let mut probed: HashMap<usize, Probed> = HashMap::with_capacity(distinct.len());
     for part in distinct.chunks(PROBED_AT_ONCE) {
         if guide.is_stopped() {
-            return None;
+            let message = "the scan was stopped; the next one goes on from what was kept";
+            return Err(StageError::failed("", message));
         }
         let probe =
             |&index: &usize| (index, probe(source, &candidates[index].origin, identities[index], guide.kept));
@@ -178,7 +181,7 @@ pub(super) fn probe_all(
         }
         probed
     };
-    Some(candidates.iter().zip(&first).map(named).collect())
+    Ok(candidates.iter().zip(&first).map(named).collect())
 }
 
 /// Media between two looks at whether a long scan should save or stop: about a second of work.
@@ -262,7 +265,7 @@ fn parts(media: &Arc<Media>) -> impl Iterator<Item = Arc<Media>> {
 }
 
 /// What is missing of a medium that can be used all the same.
-fn missing(media: &Media) -> Option<Skip> {
+pub(super) fn missing(media: &Media) -> Option<Skip> {
     let damage = media.part.damage.as_ref()?;
     Some(Skip {
         file: media.origin.path().unwrap_or_else(|| (&media.name).into()),

@@ -14,7 +14,7 @@ use reelflow_api::item::{Segment, SegmentId};
 use reelflow_api::stage::{Candidate, Listing, OnError, Source};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::catalogue::{Guide, Scanned, name_of, probe_all, segments_of};
+use super::catalogue::{Guide, Scanned, missing, name_of, probe_all, segments_of};
 use crate::edge::files;
 
 /// What is the same as long as a medium is: see [`files::identity`]; zeros for what is no file.
@@ -60,6 +60,8 @@ pub struct Look {
     pub left: Vec<SegmentId>,
     /// Inputs that were added and cannot be used.
     pub skipped: Vec<Skip>,
+    /// What is missing of inputs that were added all the same.
+    pub partial: Vec<Skip>,
     /// Inputs that were added or changed and can be used.
     pub inputs_added: u64,
     /// Inputs that were in use and have been taken away or changed.
@@ -72,6 +74,7 @@ impl Look {
     /// Whether nothing differs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
+        // What is partial is added too.
         let Self { added, removed, left, skipped, inputs_removed, complaint, .. } = self;
         added.is_empty()
             && removed.is_empty()
@@ -83,11 +86,17 @@ impl Look {
 }
 
 impl Watched {
-    /// The first look at the source called `id`: everything is used as it is found.
+    /// The first look at the source called `id`: everything is used as it is found, and what `guide.kept` knows is not
+    /// probed.
     ///
     /// # Errors
-    /// If the source cannot be listed, or has `on_error = "fail"` and an input is bad.
-    pub fn open(id: &str, source: Arc<dyn Source>, frames_min: u32) -> Result<(Self, Scanned), StageError> {
+    /// If the source cannot be listed, the scan was stopped, or the source has `on_error = "fail"` and an input is bad.
+    pub fn open(
+        id: &str,
+        source: Arc<dyn Source>,
+        frames_min: u32,
+        guide: Guide<'_>,
+    ) -> Result<(Self, Scanned), StageError> {
         let mut watched = Self {
             id: id.to_owned(),
             source,
@@ -100,17 +109,18 @@ impl Watched {
         let listing = watched.source.list().map_err(|error| watched.own(error))?;
         let found = listing.candidates.into_iter().map(|candidate| (mark_of(&candidate), candidate));
         let mut look = Look::default();
-        watched.take(found.collect(), &mut look);
+        watched.take(found.collect(), guide, &mut look)?;
         watched.complaints =
             listing.skipped.iter().map(|skip| ((skip.file.clone(), skip.reason), true)).collect();
-        let mut scanned = Scanned { inputs_ok: look.inputs_added, ..Scanned::default() };
+        let mut scanned =
+            Scanned { inputs_ok: look.inputs_added, partial: look.partial, ..Scanned::default() };
         scanned.catalogue.segments = watched.segments().map(|(segment, _)| segment).collect();
         scanned.skipped = listing.skipped.into_iter().chain(look.skipped).collect();
         scanned.inputs_seen = scanned.inputs_ok + scanned.skipped.len() as u64;
         for skip in &scanned.skipped {
             *scanned.by_reason.entry(skip.reason).or_default() += 1;
         }
-        watched.check(&scanned.skipped)?;
+        watched.check(scanned.skipped.iter().chain(&scanned.partial))?;
         Ok((watched, scanned))
     }
 
@@ -169,9 +179,10 @@ impl Watched {
             }
         }
         self.unsettled = unsettled;
-        self.take(settled, &mut look);
+        // Nobody waits for these; the next start probes them again, as what is kept was saved after the first look.
+        self.take(settled, Guide::default(), &mut look)?;
         self.complain(skipped, &mut look);
-        self.check(&look.skipped)?;
+        self.check(look.skipped.iter().chain(&look.partial))?;
         Ok(look)
     }
 
@@ -197,15 +208,20 @@ impl Watched {
     }
 
     /// Probes what was found and keeps it.
-    fn take(&mut self, found: Vec<(Mark, Candidate)>, look: &mut Look) {
+    fn take(
+        &mut self,
+        found: Vec<(Mark, Candidate)>,
+        guide: Guide<'_>,
+        look: &mut Look,
+    ) -> Result<(), StageError> {
         let (marks, candidates): (Vec<Mark>, Vec<Candidate>) = found.into_iter().unzip();
-        let probed = probe_all(self.source.as_ref(), &candidates, Guide::default())
-            .expect("only who has a wish to stop can be stopped");
+        let probed = probe_all(self.source.as_ref(), &candidates, guide).map_err(|error| self.own(error))?;
         for ((mark, candidate), probed) in marks.into_iter().zip(candidates).zip(probed) {
             let made = segments_of(&self.id, self.source.as_ref(), &candidate, probed.media, self.frames_min);
             let segments: Vec<Arc<Segment>> = match made {
                 Ok(segments) => {
                     look.inputs_added += 1;
+                    look.partial.extend(segments.first().and_then(|segment| missing(&segment.media)));
                     segments.into_iter().map(Arc::new).collect()
                 }
                 Err(skip) => {
@@ -216,6 +232,7 @@ impl Watched {
             look.added.extend(segments.iter().map(|segment| (Arc::clone(segment), content(mark))));
             self.known.insert(name(&candidate), Known { mark, candidate, segments, is_away: false });
         }
+        Ok(())
     }
 
     /// Tells of entries that could not be used at two looks in a row, once.
@@ -245,8 +262,8 @@ impl Watched {
         }
     }
 
-    fn check(&self, skipped: &[Skip]) -> Result<(), StageError> {
-        let (OnError::Fail, Some(bad)) = (self.source.on_error(), skipped.first()) else { return Ok(()) };
+    fn check<'s>(&self, mut bad: impl Iterator<Item = &'s Skip>) -> Result<(), StageError> {
+        let (OnError::Fail, Some(bad)) = (self.source.on_error(), bad.next()) else { return Ok(()) };
         let (file, reason) = (bad.file.display(), bad.reason.as_str());
         let message = format!("{file}: {reason}: {} (on_error = \"fail\")", bad.message);
         Err(self.own(StageError::failed("", message)))

@@ -6,7 +6,7 @@
 A run is killed (SIGKILL) again and again and resumed each time. After every kill `bank verify` must find each
 checkpoint whole, no checkpoint may be gone, and the books must hold every step once, in order, with the samples and
 losses of a run that nobody disturbed. When a run comes to its end its digest and weights must be those of the
-undisturbed one. Half the kills hit a trainer with a bank, half the digest of the batches alone. Then (`--places 1`)
+undisturbed one. Half the kills hit a trainer with a bank, of either kind, half the digest of the batches alone. Then (`--places 1`)
 a run ends itself at each failpoint, the first, second and sixth time it comes by, and must go on the same way.
 Prints a table of outcomes; the exit code is 0 if there was no miss.
 """
@@ -58,10 +58,10 @@ def look(case, books, train, newest):
     return wrong or differs(case.books(), books)
 
 
-def random_kills(table, args, train, count, rng):
-    """`count` kills of runs with a trainer, or of the digest alone."""
-    name = "trainer and bank" if train else "digest"
-    text = pipeline(400, 3, train)
+def random_kills(table, args, bank, count, rng):
+    """`count` kills of runs with a trainer and a bank of this kind, or, without one, of the digest alone."""
+    name = f"trainer and {bank} bank" if bank else "digest"
+    text = pipeline(400, 3, bank)
     expected, books = undisturbed(args.binary, text)
     killed = finished = midway = 0
     miss = ""
@@ -92,7 +92,7 @@ def random_kills(table, args, train, count, rng):
                 if os.path.isdir(os.path.join(case.out, "checkpoints")):
                     left = os.listdir(os.path.join(case.out, "checkpoints"))
                     midway += any(entry.endswith(".tmp") for entry in left)
-                miss = look(case, books, train, newest)
+                miss = look(case, books, bank is not None, newest)
             if not miss and killed == count:
                 miss = to_the_end(case, expected, books)
                 finished += 1
@@ -140,8 +140,8 @@ def main():
         needs_failpoints(args.binary)
         every_place(table, args)
     if args.kills:
-        random_kills(table, args, True, (args.kills + 1) // 2, rng)
-        random_kills(table, args, False, args.kills // 2, rng)
+        for bank, share in (("queue", 4), ("instance", 4), (None, 2)):
+            random_kills(table, args, bank, -(-args.kills // share), rng)
     return table.end()
 
 

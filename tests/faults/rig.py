@@ -43,7 +43,7 @@ inputs = ["batch"]
 
 TRAIN = """
 [banks.keys]
-type = "queue"
+type = "KIND"
 rows = 24
 dim = 16
 shards = 3
@@ -56,9 +56,11 @@ pretext = { type = "vtdl", bank = "keys", dim = 16 }
 """
 
 
-def pipeline(steps, every, train=True):
-    """A pipeline over generated pictures; with a trainer and its bank, or the digest of every batch alone."""
-    return HEAD.replace("STEPS", str(steps)).replace("EVERY", str(every)) + DIGEST + (TRAIN if train else "")
+def pipeline(steps, every, bank="queue"):
+    """A pipeline over generated pictures; with a trainer and its bank, or, without a kind of bank, the digest of every
+    batch alone."""
+    text = HEAD.replace("STEPS", str(steps)).replace("EVERY", str(every)) + DIGEST
+    return text + (TRAIN.replace("KIND", bank) if bank else "")
 
 
 def arguments(doc, **more):
@@ -77,7 +79,7 @@ def arguments(doc, **more):
 def needs_failpoints(binary):
     """Ends the script if the binary has no failpoints."""
     with tempfile.TemporaryDirectory() as folder:
-        case = Case(binary, folder, pipeline(1, 1, train=False))
+        case = Case(binary, folder, pipeline(1, 1, bank=None))
         if case.run(failpoints="scan::after=return").code != -signal.SIGABRT:
             sys.exit(f"{binary} has no failpoints: build it with `--features failpoints`")
 

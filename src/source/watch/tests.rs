@@ -3,13 +3,15 @@
 use std::fs;
 use std::sync::Mutex;
 
-use reelflow_api::item::{Media, Origin};
+use reelflow_api::item::{Damage, Media, Origin};
 
 use super::*;
 use crate::decode::pattern::media;
+use crate::source::kept::Kept;
+use crate::source::kept::record::Probed;
 
 /// Files below a folder; what they are is computed, ten frames each, so that nothing is decoded. Files of three bytes
-/// cannot be used.
+/// cannot be used, of five bytes the end is missing, and what `kept` begins with must be known from elsewhere.
 struct Folder {
     dir: PathBuf,
     label: Mutex<Option<Arc<str>>>,
@@ -57,10 +59,18 @@ impl Source for Folder {
 
     fn describe(&self, origin: &Origin) -> Option<Media> {
         let Origin::File(path) = origin else { return None };
-        let frames = if fs::metadata(path).unwrap().len() == 3 { 1 } else { 10 };
-        let times = (0..frames).map(|i| i * 100_000_000).collect();
-        Some(Media { origin: origin.clone(), ..media(1, 8, 8, times) })
+        let bytes = fs::read(path).unwrap();
+        (!bytes.starts_with(b"kept")).then(|| computed(origin, bytes.len()))
     }
+}
+
+fn computed(origin: &Origin, bytes: usize) -> Media {
+    let frames = if bytes == 3 { 1 } else { 10 };
+    let mut media = media(1, 8, 8, (0..frames).map(|i| i * 100_000_000).collect());
+    media.origin = origin.clone();
+    let damage = Damage { reason: SkipReason::Corrupt, message: "ends early".to_owned(), at_secs: Some(0.9) };
+    media.part.damage = (bytes == 5).then(|| Arc::new(damage));
+    media
 }
 
 struct Place {
@@ -83,7 +93,11 @@ impl Place {
     }
 
     fn open(&self) -> (Watched, Scanned) {
-        Watched::open("s", Arc::clone(&self.source) as Arc<dyn Source>, 3).unwrap()
+        self.open_by(Guide::default())
+    }
+
+    fn open_by(&self, guide: Guide<'_>) -> (Watched, Scanned) {
+        Watched::open("s", Arc::clone(&self.source) as Arc<dyn Source>, 3, guide).unwrap()
     }
 }
 
@@ -212,11 +226,42 @@ fn what_cannot_be_used_is_told_once_it_has_settled() {
 }
 
 #[test]
+fn what_is_known_from_an_earlier_start_is_not_probed() {
+    let place = Place::new();
+    place.write("a.mp4", "kept by an earlier start");
+    let path = place.dir.join("a.mp4");
+    let kept = Kept::nowhere();
+    let media = computed(&Origin::File(path.clone()), 24);
+    let probed = Probed { media: Ok(Arc::new(media)), content: Some(1) };
+    kept.note(&path, &files::identity(&path).unwrap(), &probed);
+    let before = kept.counts();
+    let (watched, scanned) = place.open_by(Guide { kept: Some(&kept), stop: None });
+    assert_eq!((scanned.inputs_ok, watched.segments().count()), (1, 2));
+    assert_eq!(kept.counts(), (before.0 + 1, before.1), "found, and not probed");
+}
+
+#[test]
+fn what_is_missing_of_a_file_that_is_used_is_told() {
+    let place = Place::new();
+    place.write("a.mp4", "at 5!");
+    let (mut watched, scanned) = place.open();
+    let told = |skips: &[Skip]| -> Vec<(PathBuf, SkipReason)> {
+        skips.iter().map(|skip| (skip.file.clone(), skip.reason)).collect()
+    };
+    let of = |name: &str| [(place.dir.join(name), SkipReason::Corrupt)];
+    assert_eq!((told(&scanned.partial), scanned.inputs_ok), (of("a.mp4").to_vec(), 1));
+    place.write("b.mp4", "and 5");
+    assert!(watched.look().unwrap().is_empty());
+    let look = watched.look().unwrap();
+    assert_eq!((told(&look.partial), look.inputs_added), (of("b.mp4").to_vec(), 1));
+}
+
+#[test]
 fn a_source_that_must_not_have_bad_inputs_ends_the_run() {
     let place = Place::new();
     place.write("a.mp4", "aaaa");
     let source = Folder { dir: place.dir.clone(), label: Mutex::default(), on_error: OnError::Fail };
-    let (mut watched, _) = Watched::open("s", Arc::new(source), 3).unwrap();
+    let (mut watched, _) = Watched::open("s", Arc::new(source), 3, Guide::default()).unwrap();
     place.write("short.mp4", "bad");
     assert!(watched.look().unwrap().is_empty());
     let error = watched.look().unwrap_err();
