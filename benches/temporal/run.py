@@ -59,13 +59,13 @@ def call(args, command, log):
 
 
 def one(args, name, pipeline, sets, seed):
-    """Trains and evaluates one arm with one seed; the result is a file, so nothing is done twice."""
+    """Trains and evaluates one arm with one seed; nothing is done twice."""
     folder = Path(args.out) / f"{slug(name)}-{seed}"
     result = folder.with_suffix(".json")
     if result.is_file():
         return json.loads(result.read_text(encoding="utf-8"))
     corpus = Path(args.corpus).resolve()
-    command = ["run", pipeline, "--out", str(folder), "--overwrite", "--quiet", "--workers", "1"]
+    command = ["run", pipeline, "--out", str(folder), "--resume", "--quiet", "--workers", "1"]
     for setting in [f'sources.corpus.paths=["{corpus}/train"]', f"run.seed={seed}", f"run.steps={args.steps}",
                     f"run.checkpoint_every={args.steps}", *sets]:
         command += ["--set", setting]

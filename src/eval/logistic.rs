@@ -1,8 +1,10 @@
-//! Multinomial logistic regression with an L2 penalty: the exact minimum, by L-BFGS.
+//! Multinomial logistic regression with an L2 penalty, in which every class counts the same: the exact minimum, by
+//! L-BFGS.
 //!
 //! With logits `h = x W + b` of `n` samples it minimises
-//! `mean(log(sum_c exp(h_c)) - h_right) + strength/2 |W|^2`; `b` is not penalised. That is what scikit-learn's
-//! `LogisticRegression(C = 1 / (n strength))` minimises.
+//! `mean(log(sum_c exp(h_c)) - h_right) + strength/2 |W|^2`, where the mean is that of the means of the classes; `b` is
+//! not penalised. That is what scikit-learn's `LogisticRegression(C = 1 / (n strength), class_weight = "balanced")`
+//! minimises.
 
 use argmin::core::{CostFunction, Error, Executor, Gradient, State as _};
 use argmin::solver::linesearch::MoreThuenteLineSearch;
@@ -44,7 +46,8 @@ impl Logistic {
             Some(start) => start.weights.iter().copied().collect(),
             None => vec![0.0; shape.0 * shape.1],
         };
-        let problem = Problem { samples: samples.view(), class, classes, strength };
+        let shares = shares(class, classes);
+        let problem = Problem { samples: samples.view(), class, shares, classes, strength };
         let failed = |error: Error| StageError::failed("eval", format!("the linear probe failed: {error}"));
         if !problem.cost(&first).map_err(failed)?.is_finite() {
             return Err(StageError::failed("eval", "the linear probe met a value that is not finite"));
@@ -69,6 +72,14 @@ impl Logistic {
     }
 }
 
+/// What each sample counts: all of them 1, each class that is there the same.
+fn shares(class: &[usize], classes: usize) -> Vec<f64> {
+    let mut counts = vec![0_u32; classes];
+    class.iter().for_each(|class| counts[*class] += 1);
+    let present = counts.iter().filter(|count| **count > 0).count();
+    class.iter().map(|class| 1.0 / (present as f64 * f64::from(counts[*class]))).collect()
+}
+
 fn with_ones(samples: ArrayView2<'_, f64>) -> Array2<f64> {
     let mut wide = Array2::ones((samples.nrows(), samples.ncols() + 1));
     wide.slice_mut(s![.., ..samples.ncols()]).assign(&samples);
@@ -90,6 +101,8 @@ struct Problem<'a> {
     /// `[n, features + 1]`, the last column is ones.
     samples: ArrayView2<'a, f64>,
     class: &'a [usize],
+    /// What each sample counts, 1 in all.
+    shares: Vec<f64>,
     classes: usize,
     strength: f64,
 }
@@ -108,10 +121,11 @@ impl CostFunction for Problem<'_> {
     fn cost(&self, param: &Vec<f64>) -> Result<f64, Error> {
         let weights = self.weights(param);
         let log = log_softmax(self.samples.dot(&weights));
-        let loss: f64 = log.rows().into_iter().zip(self.class).map(|(row, right)| -row[*right]).sum();
+        let right = log.rows().into_iter().zip(self.class).map(|(row, right)| row[*right]);
+        let loss: f64 = right.zip(&self.shares).map(|(log, share)| -log * share).sum();
         let penalised = weights.slice(s![..-1, ..]);
         let penalty: f64 = penalised.iter().map(|weight| weight * weight).sum();
-        Ok(loss / self.class.len().max(1) as f64 + 0.5 * self.strength * penalty)
+        Ok(loss + 0.5 * self.strength * penalty)
     }
 }
 
@@ -123,10 +137,10 @@ impl Gradient for Problem<'_> {
         let weights = self.weights(param);
         let mut off = log_softmax(self.samples.dot(&weights));
         off.mapv_inplace(f64::exp);
-        for (mut row, right) in off.axis_iter_mut(Axis(0)).zip(self.class) {
+        for (mut row, (right, share)) in off.axis_iter_mut(Axis(0)).zip(self.class.iter().zip(&self.shares)) {
             row[*right] -= 1.0;
+            row *= *share;
         }
-        off /= self.class.len().max(1) as f64;
         let mut gradient = self.samples.t().dot(&off);
         let mut penalised = gradient.slice_mut(s![..-1, ..]);
         penalised.scaled_add(self.strength, &weights.slice(s![..-1, ..]));
@@ -168,15 +182,17 @@ mod tests {
         strength: f64,
     ) -> (f64, Vec<f64>) {
         let (n, (rows, classes)) = (samples.nrows(), weights.dim());
+        let count = |of: usize| class.iter().filter(|class| **class == of).count();
         let (mut loss, mut gradient) = (0.0, vec![0.0; rows * classes]);
         for i in 0..n {
             let x = |j: usize| if j + 1 < rows { samples[[i, j]] } else { 1.0 };
             let h: Vec<f64> = (0..classes).map(|c| (0..rows).map(|j| x(j) * weights[[j, c]]).sum()).collect();
             let sum: f64 = h.iter().map(|h| h.exp()).sum();
-            loss += (sum.ln() - h[class[i]]) / n as f64;
+            let share = 1.0 / (classes * count(class[i])) as f64;
+            loss += (sum.ln() - h[class[i]]) * share;
             for c in 0..classes {
                 let off = h[c].exp() / sum - f64::from(u8::from(c == class[i]));
-                (0..rows).for_each(|j| gradient[j * classes + c] += off * x(j) / n as f64);
+                (0..rows).for_each(|j| gradient[j * classes + c] += off * x(j) * share);
             }
         }
         for j in 0..rows - 1 {
@@ -192,7 +208,8 @@ mod tests {
     fn the_gradient_is_zero_at_the_fit_and_every_step_away_costs() {
         let mut rng = Key::new(5).rng();
         let samples = Array2::from_shape_fn((60, 9), |_| rng.normal() * 3.0);
-        let class: Vec<usize> = (0..60).map(|index| (index + index / 7) % 4).collect();
+        // Classes of 32, 16, 8 and 4 samples.
+        let class: Vec<usize> = (0..60_u32).map(|index| (index + 4).ilog2() as usize - 2).collect();
         for strength in [1.0, 0.01] {
             let fit = Logistic::fit(samples.view(), &class, 4, strength, None).unwrap();
             let (loss, gradient) = plain(&samples, &class, &fit.weights, strength);

@@ -5,8 +5,9 @@
 //!   tried once, on a classifier that saw nothing of its group.
 //!
 //! Features are those of the encoder, averaged over the clips of a segment, each scaled to mean 0 and standard
-//! deviation 1 over the part that is fitted. The strength of the penalty is chosen among [`STRENGTHS`] on that part
-//! alone: by the log loss of a cross-validation in [`INNER_FOLDS`] folds, again by group.
+//! deviation 1 over the part that is fitted. Every class counts the same, however many segments it has, so that a rare
+//! one is not given up for a common one. The strength of the penalty is chosen among [`STRENGTHS`] on that part alone:
+//! by the log loss of a cross-validation in [`INNER_FOLDS`] folds, again by group.
 
 use ndarray::{Array1, Array2, Axis};
 use rayon::prelude::*;
@@ -83,26 +84,31 @@ fn learn_and_try(
     Ok((log.rows().into_iter().map(|row| part.classes[best(row)]).collect(), strength))
 }
 
-/// The penalty with the least log loss over the inner folds of `learnt`; of equals the stronger.
+/// The penalty with the least log loss over the inner folds of `learnt`, every class counting the same; of equals the
+/// stronger.
 fn choose(set: &LabelledSet, learnt: &[usize]) -> Result<f64, StageError> {
     let folds = folds::by_group(learnt, &set.group, &set.class, INNER_FOLDS);
     if folds.len() < 2 {
         return Ok(UNCHOSEN);
     }
+    let mut counts = vec![0; set.classes.len()];
+    learnt.iter().for_each(|index| counts[set.class[*index]] += 1);
     let losses: Vec<[f64; STRENGTHS.len()]> = (0..folds.len())
         .into_par_iter()
-        .map(|held_out| losses(set, &others(&folds, held_out), &folds[held_out]))
+        .map(|held_out| losses(set, &others(&folds, held_out), &folds[held_out], &counts))
         .collect::<Result<_, _>>()?;
     let loss = |at: usize| losses.iter().map(|fold| fold[at]).sum::<f64>();
     let best = (1..STRENGTHS.len()).fold(0, |best, at| if loss(at) < loss(best) { at } else { best });
     Ok(STRENGTHS[best])
 }
 
-/// Log loss over `queries`, summed, for each penalty; each fit starts where the stronger one ended.
+/// Log loss over `queries`, summed, for each penalty; each fit starts where the stronger one ended. A segment counts one
+/// part in `counts` of its class.
 fn losses(
     set: &LabelledSet,
     learnt: &[usize],
     queries: &[usize],
+    counts: &[usize],
 ) -> Result<[f64; STRENGTHS.len()], StageError> {
     let part = Part::new(set, learnt);
     let samples = part.scaled(set, queries);
@@ -113,7 +119,8 @@ fn losses(
         let log = model.log_probabilities(samples.view());
         for (row, index) in log.rows().into_iter().zip(queries) {
             let known = part.classes.binary_search(&set.class[*index]);
-            *loss -= known.map_or(NEVER, |at| row[at].max(NEVER));
+            let log = known.map_or(NEVER, |at| row[at].max(NEVER));
+            *loss -= log / counts[set.class[*index]] as f64;
         }
         last = Some(model);
     }
