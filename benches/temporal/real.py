@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from run import ORDERS, ROOT, VTDL, call, mean_and_spread  # noqa: E402
+from run import ORDERS, ROOT, VTDL, call, mean_and_spread, shown  # noqa: E402
 
 
 def one(args, seed):
@@ -32,8 +32,7 @@ def one(args, seed):
         call(args, command, log)
         evaluation = ["eval", str(folder), "--data", args.list, "--root", args.videos, "--classes", args.classes,
                       "--protocol", "leave_one_out", "--clips", str(args.clips), "--centre", "--k", str(args.k),
-                      "--untrained",
-                      "--order", ",".join(ORDERS), "--format", "json"]
+                      "--untrained", "--order", ",".join(ORDERS), "--format", "json"]
         result.write_text(call(args, evaluation, log), encoding="utf-8")
     return json.loads(result.read_text(encoding="utf-8"))
 
@@ -60,7 +59,7 @@ def markdown(args, reports):
     ]
     for (trained, order), pairs in sorted(rows.items()):
         knn, probe = (mean_and_spread([pair[i] for pair in pairs]) for i in (0, 1))
-        lines.append(f"| {trained} | {order} | {knn[0]:.1f} ± {knn[1]:.1f} | {probe[0]:.1f} ± {probe[1]:.1f} |")
+        lines.append(f"| {trained} | {order} | {shown(knn)} | {shown(probe)} |")
     return "\n".join(lines) + "\n"
 
 

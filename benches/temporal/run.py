@@ -117,8 +117,17 @@ def report_entries(report):
 
 
 def mean_and_spread(numbers):
+    """Mean and standard deviation; of one number, which has no spread, that is `None`."""
     mean = sum(numbers) / len(numbers)
-    return mean, math.sqrt(sum((n - mean) ** 2 for n in numbers) / max(1, len(numbers) - 1))
+    if len(numbers) == 1:
+        return mean, None
+    return mean, math.sqrt(sum((n - mean) ** 2 for n in numbers) / (len(numbers) - 1))
+
+
+def shown(cell):
+    """A mean and its spread as text."""
+    mean, spread = cell
+    return f"{mean:.1f}" if spread is None else f"{mean:.1f} ± {spread:.1f}"
 
 
 def cells(found, name, trained):
@@ -156,8 +165,7 @@ def markdown(table, args):
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, seeds, row in table:
-        shown = [f"{cell[0]:.1f} ± {cell[1]:.1f}" if cell else "" for cell in row]
-        lines.append(f"| {name} | {seeds} | " + " | ".join(shown) + " |")
+        lines.append(f"| {name} | {seeds} | " + " | ".join(shown(cell) if cell else "" for cell in row) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -176,7 +184,7 @@ def svg(table):
         for j, (colour, cell) in enumerate([("#4477aa", row[0]), ("#ee8833", row[1])]):
             if cell:
                 top, middle = y + 3 + j * 12, y + 8 + j * 12
-                low, high = (left + max(0, cell[0] + side * cell[1]) * scale for side in (-1, 1))
+                low, high = (left + max(0, cell[0] + side * (cell[1] or 0)) * scale for side in (-1, 1))
                 out.append(f'<rect x="{left}" y="{top}" width="{cell[0] * scale:.1f}" height="11" fill="{colour}"/>'
                            f'<line x1="{low:.1f}" y1="{middle}" x2="{high:.1f}" y2="{middle}" stroke="black"/>')
         for cell, mark in [(row[4], "#4477aa"), (row[5], "#ee8833")]:

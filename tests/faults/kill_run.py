@@ -6,8 +6,9 @@
 A run is killed (SIGKILL) again and again and resumed each time. After every kill `bank verify` must find each
 checkpoint whole, no checkpoint may be gone, and the books must hold every step once, in order, with the samples and
 losses of a run that nobody disturbed. When a run comes to its end its digest and weights must be those of the
-undisturbed one. Half the kills hit a trainer with a bank, of either kind, half the digest of the batches alone. Then (`--places 1`)
-a run ends itself at each failpoint, the first, second and sixth time it comes by, and must go on the same way.
+undisturbed one. Half the kills hit a trainer with a bank, of either kind, half the digest of the batches alone. Then
+(`--places 1`) a run ends itself at each failpoint, the first, second and sixth time it comes by, and must go on the same
+way.
 Prints a table of outcomes; the exit code is 0 if there was no miss.
 """
 
