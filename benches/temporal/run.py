@@ -12,7 +12,7 @@ frame must not tell the classes apart. Runs in pairs on two cores. benches/READM
 import argparse
 import concurrent.futures
 import json
-import math
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -118,10 +118,7 @@ def report_entries(report):
 
 def mean_and_spread(numbers):
     """Mean and standard deviation; of one number, which has no spread, that is `None`."""
-    mean = sum(numbers) / len(numbers)
-    if len(numbers) == 1:
-        return mean, None
-    return mean, math.sqrt(sum((n - mean) ** 2 for n in numbers) / (len(numbers) - 1))
+    return statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else None
 
 
 def shown(cell):
