@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
+use gstreamer_video::prelude::*;
 use reelflow_api::error::SkipReason;
 use reelflow_api::item::{Colour, Media};
 use reelflow_api::stage::Limits;
@@ -37,7 +38,7 @@ struct Inbox {
     is_odd_form: bool,
     /// Times that are wanted.
     wanted: Vec<u64>,
-    /// Pictures that came since the start.
+    /// Pictures that the decoder made since the start, those that it keeps inside too.
     made: u64,
     /// Most pixels of a picture.
     pixels: u64,
@@ -48,6 +49,8 @@ pub(super) struct Feeder {
     /// What it is fed.
     caps: Arc<str>,
     decoder: gst::Bin,
+    /// The decoder itself, if it lets its pictures be marked.
+    video: Option<gst_video::VideoDecoder>,
     input: gst::Pad,
     _output: gst::Pad,
     inbox: Arc<Mutex<Inbox>>,
@@ -98,6 +101,7 @@ impl Feeder {
         let feeder = Self {
             caps: Arc::clone(caps),
             decoder,
+            video: decode.downcast().ok(),
             input,
             _output: output,
             inbox,
@@ -154,7 +158,11 @@ impl Feeder {
         for (number, stretch) in stretches.iter().enumerate() {
             self.chunk.load(bytes, stretch);
             for (index, unit) in stretch.iter().enumerate() {
-                self.push(bytes, unit, request.time(unit.shows), index == 0)?;
+                let time = request.time(unit.shows);
+                self.push(bytes, unit, time, index == 0)?;
+                if wanted.binary_search(&unit.shows).is_err() {
+                    self.keep_inside(time);
+                }
                 self.look(&request, &mut shown, take)?;
             }
             if number + 1 < stretches.len() && has_closed_groups {
@@ -188,6 +196,17 @@ impl Feeder {
         }
         self.input.push(buffer).map_err(|_| self.failed())?;
         Ok(())
+    }
+
+    /// Tells the decoder that the picture of `time`, which it holds back until it is its turn, is for itself only.
+    /// Otherwise it would be copied on its way out if it is a reference of others, and most unwanted ones are:
+    /// `avdec_*` keep them mapped for writing.
+    fn keep_inside(&self, time: u64) {
+        let frames = self.video.iter().flat_map(VideoDecoderExtManual::frames);
+        for mut frame in frames.filter(|frame| frame.pts().is_some_and(|pts| pts.nseconds() == time)) {
+            frame.set_flags(gst_video::VideoCodecFrameFlags::DECODE_ONLY);
+            self.inbox().made += 1;
+        }
     }
 
     /// Shows what is in the inbox.
@@ -328,4 +347,38 @@ fn listen(decoder: &gst::Bin, inbox: &Arc<Mutex<Inbox>>) {
         gst::BusSyncReply::Drop
     });
     decoder.set_bus(Some(&bus));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use reelflow_api::item::{Frame, Origin};
+
+    use super::*;
+
+    #[test]
+    fn unwanted_references_stay_in_the_decoder_and_are_counted() {
+        let origin = Origin::File(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/bframes.mp4").into());
+        let media = crate::decode::probe(&origin).unwrap();
+        let track = media.track.as_ref().unwrap();
+        // The last picture of a group needs every reference of it.
+        let last = media.keys[1] - 1;
+        let stretches = stretches(track, &[last]).unwrap();
+        let fed = stretches.iter().map(Vec::len).sum::<usize>();
+        assert!(fed > 3, "{fed} units are too few to tell");
+        let mut feeder = Feeder::open(&track.caps, Pictures::AsTheyAre).unwrap();
+        let handed_out = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&handed_out);
+        feeder._output.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+            gst::PadProbeReturn::Ok
+        });
+        let mut shown = Vec::new();
+        let bytes = Bytes::open(&origin).unwrap();
+        let mut take = |index, _: &Frame<'_>| shown.push(index);
+        let decoded = feeder.decode(&bytes, &media, &stretches, &[last], &mut take).unwrap();
+        assert_eq!((shown, decoded), (vec![0], fed as u64));
+        assert_eq!(handed_out.load(Ordering::Relaxed), 1);
+    }
 }
