@@ -158,37 +158,72 @@ pub fn grey_sums([r, g, b]: [&[f32]; 3]) -> [f64; LANES] {
     totals
 }
 
+/// Red, green and blue of some pixels on their way through changes, all equally long.
+pub enum Planes<'p> {
+    /// Changed where they lie.
+    Here([&'p mut [f32]; 3]),
+    /// The first change takes them to where they are to lie.
+    Onto([&'p [f32]; 3], [&'p mut [f32]; 3]),
+}
+
+impl Planes<'_> {
+    /// Takes them where they are to lie, unchanged.
+    pub fn settle(self) {
+        if let Self::Onto(from, to) = self {
+            to.into_iter().zip(from).for_each(|(to, from)| to.copy_from_slice(from));
+        }
+    }
+}
+
 /// Makes `change` of every pixel.
 #[inline(always)]
-fn each([r, g, b]: [&mut [f32]; 3], change: impl Fn(Pixel) -> Pixel) {
-    for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
-        [*r, *g, *b] = change([*r, *g, *b]);
+fn each(planes: Planes<'_>, change: impl Fn(Pixel) -> Pixel) -> [&mut [f32]; 3] {
+    match planes {
+        Planes::Here([r, g, b]) => {
+            for ((r, g), b) in r.iter_mut().zip(&mut *g).zip(&mut *b) {
+                [*r, *g, *b] = change([*r, *g, *b]);
+            }
+            [r, g, b]
+        }
+        Planes::Onto([r, g, b], to) => {
+            let pixels = r.iter().zip(g).zip(b);
+            let [to_r, to_g, to_b] = to;
+            for (((r, g), b), ((to_r, to_g), to_b)) in
+                pixels.zip(to_r.iter_mut().zip(&mut *to_g).zip(&mut *to_b))
+            {
+                [*to_r, *to_g, *to_b] = change([*r, *g, *b]);
+            }
+            [to_r, to_g, to_b]
+        }
     }
 }
 
 /// Makes `first`, then `ops`, none of them contrast, then `last` of every pixel, in one loop if there is at most
 /// one cheap change between.
 #[inline(always)]
-pub fn chain(planes: [&mut [f32]; 3], first: impl Fn(Pixel) -> Pixel, ops: &[ColourOp], last: Normal) {
+pub fn chain(planes: Planes<'_>, first: impl Fn(Pixel) -> Pixel, ops: &[ColourOp], last: Normal) {
     match *ops {
-        [] => each(
-            planes,
-            #[inline(always)]
-            |pixel| last.pixel(first(pixel)),
-        ),
-        [ColourOp::Saturation(factor)] => each(
-            planes,
-            #[inline(always)]
-            |pixel| last.pixel(saturate(factor, first(pixel))),
-        ),
+        [] => {
+            each(
+                planes,
+                #[inline(always)]
+                |pixel| last.pixel(first(pixel)),
+            );
+        }
+        [ColourOp::Saturation(factor)] => {
+            each(
+                planes,
+                #[inline(always)]
+                |pixel| last.pixel(saturate(factor, first(pixel))),
+            );
+        }
         _ => {
-            let [r, g, b] = planes;
-            each([&mut *r, &mut *g, &mut *b], first);
+            let mut planes = each(planes, first);
             for op in ops {
-                apply(*op, [&mut *r, &mut *g, &mut *b]);
+                planes = apply(*op, planes);
             }
             each(
-                [r, g, b],
+                Planes::Here(planes),
                 #[inline(always)]
                 |pixel| last.pixel(pixel),
             );
@@ -197,7 +232,8 @@ pub fn chain(planes: [&mut [f32]; 3], first: impl Fn(Pixel) -> Pixel, ops: &[Col
 }
 
 #[inline(always)]
-fn apply(op: ColourOp, planes: [&mut [f32]; 3]) {
+fn apply(op: ColourOp, planes: [&mut [f32]; 3]) -> [&mut [f32]; 3] {
+    let planes = Planes::Here(planes);
     match op {
         ColourOp::Brightness(factor) => each(
             planes,
@@ -279,7 +315,7 @@ mod tests {
 
     fn one(op: ColourOp, rgb: [f32; 3]) -> [f32; 3] {
         let [mut r, mut g, mut b] = rgb.map(|value| [value]);
-        chain([&mut r, &mut g, &mut b], |pixel| pixel, &[op], Normal::IDENTITY);
+        chain(Planes::Here([&mut r, &mut g, &mut b]), |pixel| pixel, &[op], Normal::IDENTITY);
         [r[0], g[0], b[0]]
     }
 

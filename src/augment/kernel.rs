@@ -7,7 +7,7 @@
 use reelflow_api::item::Frame;
 use reelflow_api::pixels::{Dtype, Pixels};
 
-use super::colour::ToRgb;
+use super::colour::{Planes, ToRgb};
 use super::draw::Recipe;
 use super::geometry::Affine;
 use super::lanes::{spread, spread_exchanged};
@@ -73,7 +73,7 @@ impl Cook {
                     let to = &mut to[rows.start * width..rows.end * width];
                     wide.run(
                         #[inline(always)]
-                        || spread(from, to),
+                        || spread(wide, from, to),
                     );
                 }
             }),
@@ -104,11 +104,11 @@ impl Cook {
         let Self { pan, plate, wide, .. } = self;
         let area = (self.size.0 * self.size.1) as f64;
         let Some(last) = pan.contrasts().checked_sub(1) else {
-            return plate.serve(view, index, *wide, |_| {});
+            return plate.serve(view, index, *wide, |planes| planes.settle());
         };
         let mut mean = self.greys[index] / area;
         for number in 0..last {
-            each_block(plate.planes(index), |block| pan.contrast(number, mean, mean, block));
+            each_block(plate.planes(index), |block| pan.contrast(number, mean, mean, Planes::Here(block)));
             mean = pan.grey_sum(plate.planes(index).map(|plane| &*plane)) / area;
         }
         plate.serve(view, index, *wide, |block| pan.contrast(last, mean, mean, block));
@@ -136,7 +136,9 @@ impl Cook {
         let area = (self.size.0 * self.size.1) as f64;
         let clip = greys.iter().sum::<f64>() / (area * greys.len() as f64);
         for (index, grey) in greys.iter().enumerate() {
-            each_block(plate.waiting(view, index), |block| pan.contrast(number, grey / area, clip, block));
+            each_block(plate.waiting(view, index), |block| {
+                pan.contrast(number, grey / area, clip, Planes::Here(block))
+            });
         }
     }
 }

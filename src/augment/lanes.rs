@@ -1,42 +1,66 @@
 //! Turns rows into columns of lanes and back, eight rows at a time.
 //!
 //! Resampling along a row needs each pixel beside those of the rows below it, so that one vector holds eight
-//! sums; everywhere else rows lie as they are. The loops name all eight rows, so that the compiler sees vector
-//! shuffles in them.
+//! sums; everywhere else rows lie as they are. Eight columns at a time are exchanged with their rows in registers.
 
 use std::array;
 use std::ops::Range;
 
+use super::wide::Width;
+
 /// Output rows that are resampled together: two vectors of four f32, or one of eight.
 pub const LANES: usize = 8;
 
-/// `columns[i][lane]` becomes number `AT` of the `STEP` values at place `i` of line `lane`.
+/// Eight samples of each of eight rows, or eight columns with a lane for each row.
+pub type Tile = [[f32; LANES]; LANES];
+
+/// Makes rows of each tile its columns.
 #[inline(always)]
-pub fn gather<const STEP: usize, const AT: usize>(lines: &[Vec<f32>; LANES], columns: &mut [[f32; LANES]]) {
-    let count = columns.len();
-    // All of one length, so that the loop needs no checks.
-    let [a, b, c, d, e, f, g, h] = lines.each_ref().map(|line| &line.as_chunks::<STEP>().0[..count]);
-    for (i, column) in columns.iter_mut().enumerate() {
-        *column = [a[i][AT], b[i][AT], c[i][AT], d[i][AT], e[i][AT], f[i][AT], g[i][AT], h[i][AT]];
+pub fn exchange(wide: Width, tiles: &mut [Tile]) {
+    for tile in tiles {
+        *tile = match wide.eight() {
+            Some(eight) => eight.exchanged(*tile),
+            None => exchanged(*tile),
+        };
     }
+}
+
+/// A tile's rows as its columns, value by value.
+fn exchanged(tile: Tile) -> Tile {
+    array::from_fn(|i| tile.map(|row| row[i]))
 }
 
 /// Writes columns of lanes into up to eight rows of a plane, one after the other in `rows`.
 #[inline(always)]
-pub fn spread(columns: &[[f32; LANES]], rows: &mut [f32]) {
-    let count = columns.len();
-    let mut each = rows.chunks_exact_mut(count);
-    match array::from_fn(|_| each.next().map(|row| &mut row[..count])) {
+pub fn spread(wide: Width, columns: &[[f32; LANES]], rows: &mut [f32]) {
+    let mut each = rows.chunks_exact_mut(columns.len());
+    match array::from_fn(|_| each.next()) {
         [Some(a), Some(b), Some(c), Some(d), Some(e), Some(f), Some(g), Some(h)] => {
-            for (i, column) in columns.iter().enumerate() {
-                [a[i], b[i], c[i], d[i], e[i], f[i], g[i], h[i]] = *column;
+            let rows = [a, b, c, d, e, f, g, h];
+            let Some(eight) = wide.eight() else { return spread_singly(columns, rows) };
+            let (tiles, rest) = columns.as_chunks();
+            let (done, count) = (columns.len() - rest.len(), tiles.len());
+            let mut rows = rows.map(|row| row.split_at_mut(done));
+            let [a, b, c, d, e, f, g, h] =
+                rows.each_mut().map(|(row, _)| &mut row.as_chunks_mut::<LANES>().0[..count]);
+            for (i, tile) in tiles.iter().enumerate() {
+                [a[i], b[i], c[i], d[i], e[i], f[i], g[i], h[i]] = eight.exchanged(*tile);
             }
+            spread_singly(rest, rows.map(|(_, row)| row));
         }
         fewer => {
             for (lane, row) in fewer.into_iter().flatten().enumerate() {
                 row.iter_mut().zip(columns).for_each(|(to, column)| *to = column[lane]);
             }
         }
+    }
+}
+
+/// The same, column by column into eight rows.
+#[inline(always)]
+fn spread_singly(columns: &[[f32; LANES]], [a, b, c, d, e, f, g, h]: [&mut [f32]; LANES]) {
+    for (i, column) in columns.iter().enumerate() {
+        [a[i], b[i], c[i], d[i], e[i], f[i], g[i], h[i]] = *column;
     }
 }
 
@@ -53,18 +77,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lanes_are_rows_whichever_way() {
-        let lines = array::from_fn(|lane| (0..6).map(|i| (10 * lane + i) as f32).collect::<Vec<f32>>());
-        let mut columns = vec![[0.0; LANES]; 3];
-        gather::<2, 1>(&lines, &mut columns);
-        assert_eq!([columns[0][0], columns[2][7]], [1.0, 75.0]);
-        gather::<1, 0>(&lines, &mut columns);
-        for rows in [8, 5] {
-            let mut plane = vec![-1.0; 3 * rows];
-            spread(&columns, &mut plane);
-            let wanted: Vec<f32> = (0..rows).flat_map(|lane| lines[lane][..3].to_vec()).collect();
-            assert_eq!(plane, wanted);
+    fn lanes_are_rows_however_wide() {
+        // Two tiles of eight columns and three more.
+        const COUNT: usize = 19;
+        let value = |lane: usize, i: usize| (100 * lane + i) as f32;
+        let rows = array::from_fn(|lane| array::from_fn(|i| value(lane, i)));
+        let columns: Vec<[f32; LANES]> = (0..COUNT).map(|i| array::from_fn(|lane| value(lane, i))).collect();
+        for wide in Width::all() {
+            let mut tiles = vec![rows; 2];
+            wide.run(|| exchange(wide, &mut tiles));
+            assert!(tiles.iter().all(|tile| tile[..] == columns[..LANES]), "{wide:?}: {tiles:?}");
+            for rows in [LANES, 5] {
+                let mut plane = vec![-1.0; COUNT * rows];
+                wide.run(|| spread(wide, &columns, &mut plane));
+                let wanted: Vec<f32> =
+                    (0..rows).flat_map(|lane| (0..COUNT).map(move |i| value(lane, i))).collect();
+                assert_eq!(plane, wanted, "{wide:?}");
+            }
         }
+    }
+
+    #[test]
+    fn lanes_become_columns() {
+        let columns: [[f32; LANES]; 3] = array::from_fn(|i| array::from_fn(|lane| (10 * lane + i) as f32));
         let mut plane = vec![-1.0; 12];
         spread_exchanged(&columns, &mut plane, 1..3, 4);
         assert_eq!(plane, [-1.0, 0.0, 10.0, -1.0, -1.0, 1.0, 11.0, -1.0, -1.0, 2.0, 12.0, -1.0]);

@@ -10,8 +10,8 @@ use std::ops::Range;
 use reelflow_api::item::{Frame, PixelFormat, Plane};
 
 use super::geometry::Affine;
-use super::lanes::{LANES, gather};
-use super::samples::{Sample, blend};
+use super::lanes::{LANES, Tile, exchange};
+use super::samples::{NOTHING, Sample, WIDE, blend};
 use super::weights::Axis;
 use super::wide::Width;
 
@@ -35,8 +35,10 @@ impl Grid {
             Axis::new(slope_x, shift_x, w, size.0),
             Axis::new(slope_x / 2.0, shift_x / 2.0 + CHROMA_SHIFT, w, size.0.div_ceil(2)),
         ];
+        let luma = whole(cols[0].extent(), size.0);
+        let chroma = whole(cols[1].extent(), size.0.div_ceil(2));
         Self {
-            extents: cols.each_ref().map(Axis::extent),
+            extents: [luma, chroma],
             cols,
             rows: [
                 Axis::new(slope_y, shift_y, h, size.1),
@@ -51,6 +53,14 @@ impl Grid {
 /// Left siting: a chroma centre lies a quarter chroma pixel left of its block's centre.
 const CHROMA_SHIFT: f64 = 0.25;
 
+/// The columns `[low, high)` of a plane with so many more beside them that they are whole parts of [`WIDE`], if the plane
+/// has them.
+fn whole((low, high): (usize, usize), width: u32) -> (usize, usize) {
+    let count = (high - low).next_multiple_of(WIDE).min(width as usize);
+    let low = low.min(width as usize - count);
+    (low, low + count)
+}
+
 /// `LANES` rows of Y, U and V: `block[plane][column][lane]`.
 pub type Block = [Vec<[f32; LANES]>; 3];
 
@@ -59,10 +69,9 @@ pub struct Oven {
     grid: Grid,
     wide: Width,
     block: Block,
-    /// `LANES` output rows before they are resampled horizontally.
-    lines: [Vec<f32>; LANES],
-    /// The same with rows as lanes.
-    columns: Vec<[f32; LANES]>,
+    /// `LANES` output rows before they are resampled horizontally, in parts of [`WIDE`] samples; then, tile by tile,
+    /// with rows as lanes.
+    parts: Vec<[Tile; WIDE / LANES]>,
 }
 
 impl Oven {
@@ -72,9 +81,8 @@ impl Oven {
         let block = [(); 3].map(|()| vec![[0.0; LANES]; grid.width]);
         let widths = grid.extents.map(|(low, high)| high - low);
         // Chroma of two planes in one is twice as wide.
-        let most = widths[0].max(2 * widths[1]);
-        let lines = [(); LANES].map(|()| vec![0.0; most]);
-        Self { grid, wide, block, lines, columns: vec![[0.0; LANES]; most] }
+        let most = widths[0].max(2 * widths[1]).div_ceil(WIDE);
+        Self { grid, wide, block, parts: vec![Default::default(); most] }
     }
 
     /// Resamples a frame and hands it on in blocks of rows; the last may have fewer than `LANES`.
@@ -108,47 +116,52 @@ impl Oven {
         }
     }
 
-    /// Resamples output rows `rows` of plane `index` down its columns into `lines`; `step` samples lie at each
+    /// Resamples output rows `rows` of plane `index` down its columns into `parts`; `step` samples lie at each
     /// place of a row. Only columns that the output needs are touched.
     fn down<S: Sample>(&mut self, plane: Plane<'_>, index: usize, step: usize, rows: Range<usize>) {
         let kind = usize::from(index > 0);
         let axis = &self.grid.rows[kind];
         let (low, high) = self.grid.extents[kind];
-        let (bytes, skipped, count) = (high * step * size_of::<S>(), low * step, (high - low) * step);
-        let lines = &mut self.lines;
-        self.wide.run(
+        let (bytes, skipped) = (high * step * size_of::<S>(), low * step);
+        let Self { parts, wide, .. } = self;
+        let parts = &mut parts[..((high - low) * step).div_ceil(WIDE)];
+        wide.run(
             #[inline(always)]
             || {
-                for (line, row) in lines.iter_mut().zip(rows) {
+                for (lane, row) in (0..LANES).zip(rows) {
                     blend(
                         axis,
                         row,
                         #[inline(always)]
                         |source| &S::of(plane.row(source, bytes))[skipped..],
-                        &mut line[..count],
+                        #[inline(always)]
+                        |part, sums| {
+                            for (tile, sums) in parts[part].iter_mut().zip(sums.as_chunks().0) {
+                                tile[lane] = *sums;
+                            }
+                        },
                     );
                 }
+                exchange(*wide, parts.as_flattened_mut());
             },
         );
     }
 
-    /// Resamples `lines` along the rows into block `index`; its samples are number `AT` of each `STEP`.
+    /// Resamples `parts` along the rows into block `index`; its samples are number `AT` of each `STEP`.
     fn across<const STEP: usize, const AT: usize>(&mut self, index: usize) {
         let kind = usize::from(index > 0);
-        let (axis, (low, high)) = (&self.grid.cols[kind], self.grid.extents[kind]);
-        let Self { wide, block, lines, columns, .. } = self;
-        let columns = &mut columns[..high - low];
+        let (axis, low) = (&self.grid.cols[kind], self.grid.extents[kind].0);
+        let Self { wide, block, parts, .. } = self;
+        let columns = parts.as_flattened().as_flattened().as_chunks::<STEP>().0;
+        let out = &mut block[index];
         wide.run(
             #[inline(always)]
-            || {
-                gather::<STEP, AT>(lines, columns);
-                let block = &mut block[index];
-                match axis.taps {
-                    2 => weigh::<2>(axis, low, columns, block),
-                    3 => weigh::<3>(axis, low, columns, block),
-                    4 => weigh::<4>(axis, low, columns, block),
-                    _ => weigh_many(axis, low, columns, block),
-                }
+            || match axis.taps {
+                2 => weigh::<STEP, AT, 2>(axis, low, columns, out),
+                3 => weigh::<STEP, AT, 3>(axis, low, columns, out),
+                4 => weigh::<STEP, AT, 4>(axis, low, columns, out),
+                5 => weigh::<STEP, AT, 5>(axis, low, columns, out),
+                _ => weigh_many::<STEP, AT>(axis, low, columns, out),
             },
         );
     }
@@ -156,13 +169,18 @@ impl Oven {
 
 /// Weighs the columns that make each output column; the first of `columns` is number `low` of the picture.
 #[inline(always)]
-fn weigh<const TAPS: usize>(axis: &Axis, low: usize, columns: &[[f32; LANES]], out: &mut [[f32; LANES]]) {
+fn weigh<const STEP: usize, const AT: usize, const TAPS: usize>(
+    axis: &Axis,
+    low: usize,
+    columns: &[[[f32; LANES]; STEP]],
+    out: &mut [[f32; LANES]],
+) {
     let weights = axis.weights.as_chunks::<TAPS>().0;
     for ((out, &first), weights) in out.iter_mut().zip(&axis.first).zip(weights) {
         let columns = &columns[first as usize - low..][..TAPS];
-        let mut sums = [0.0; LANES];
+        let mut sums = [NOTHING; LANES];
         for (column, weight) in columns.iter().zip(weights) {
-            for (sum, value) in sums.iter_mut().zip(column) {
+            for (sum, value) in sums.iter_mut().zip(&column[AT]) {
                 *sum += weight * value;
             }
         }
@@ -172,12 +190,18 @@ fn weigh<const TAPS: usize>(axis: &Axis, low: usize, columns: &[[f32; LANES]], o
 
 /// The same for any number of taps.
 #[inline(always)]
-fn weigh_many(axis: &Axis, low: usize, columns: &[[f32; LANES]], out: &mut [[f32; LANES]]) {
-    for (col, out) in out.iter_mut().enumerate() {
-        let (first, weights) = axis.of(col);
-        let mut sums = [0.0; LANES];
-        for (column, &weight) in columns[first - low..].iter().zip(weights) {
-            for (sum, &value) in sums.iter_mut().zip(column) {
+fn weigh_many<const STEP: usize, const AT: usize>(
+    axis: &Axis,
+    low: usize,
+    columns: &[[[f32; LANES]; STEP]],
+    out: &mut [[f32; LANES]],
+) {
+    let weights = axis.weights.chunks_exact(axis.taps);
+    for ((out, &first), weights) in out.iter_mut().zip(&axis.first).zip(weights) {
+        let columns = &columns[first as usize - low..][..axis.taps];
+        let mut sums = [NOTHING; LANES];
+        for (column, weight) in columns.iter().zip(weights) {
+            for (sum, value) in sums.iter_mut().zip(&column[AT]) {
                 *sum += weight * value;
             }
         }

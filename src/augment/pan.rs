@@ -3,7 +3,7 @@
 //! Colours are finished while the pixels are in the first cache; only contrast needs the mean of what came
 //! before it and so a second look.
 
-use super::colour::{self, ColourOp, Normal, Pixel, ToRgb};
+use super::colour::{self, ColourOp, Normal, Pixel, Planes, ToRgb};
 use super::draw::Recipe;
 use super::lanes::LANES;
 use super::steps::Pivot;
@@ -60,7 +60,7 @@ impl Pan {
             || {
                 let last = if self.contrasts.is_empty() { self.normal } else { Normal::IDENTITY };
                 colour::chain(
-                    [&mut *y, &mut *u, &mut *v],
+                    Planes::Here([&mut *y, &mut *u, &mut *v]),
                     #[inline(always)]
                     |pixel: Pixel| to_rgb.pixel(pixel),
                     &self.before,
@@ -73,7 +73,7 @@ impl Pan {
 
     /// Makes contrast number `index` and what follows it on some pixels of a picture. `own` and `clip` are the mean
     /// greys of the picture and of all.
-    pub fn contrast(&self, index: usize, own: f64, clip: f64, planes: [&mut [f32]; 3]) {
+    pub fn contrast(&self, index: usize, own: f64, clip: f64, planes: Planes<'_>) {
         let (factor, pivot, ops) = &self.contrasts[index];
         let pivot = if *pivot == Pivot::Frame { own } else { clip };
         let (factor, shift) = (*factor, pivot as f32 * (1.0 - factor));

@@ -11,6 +11,7 @@ use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use reelflow_api::pixels::{Dtype, Pixels};
 
+use super::colour::Planes;
 use super::wide::Width;
 
 /// Pixels that are finished together: three planes of 1024 f32 are 12 KiB, within any first cache.
@@ -53,32 +54,36 @@ impl Plate {
     /// Keeps picture `index` until all are cooked.
     pub fn set_aside(&mut self, view: &mut Pixels, index: usize, wide: Width) {
         if self.dtype == Dtype::F32 {
-            self.serve(view, index, wide, |_| {});
+            self.serve(view, index, wide, |planes| planes.settle());
         }
     }
 
     /// Puts the pictures that were set aside into the view, if they are not there already.
     pub fn serve_all(&mut self, view: &mut Pixels, wide: Width) {
         if self.dtype != Dtype::F32 {
-            (0..self.frames).for_each(|index| self.serve(view, index, wide, |_| {}));
+            (0..self.frames).for_each(|index| self.serve(view, index, wide, |planes| planes.settle()));
         }
     }
 
     /// Puts picture `index` into the view, rounded to its type, block by block; `finish` has each block just
-    /// before.
+    /// before, or takes it there if nothing has to be rounded.
     pub fn serve(
         &mut self,
         view: &mut Pixels,
         index: usize,
         wide: Width,
-        finish: impl FnMut([&mut [f32]; 3]),
+        mut finish: impl FnMut(Planes<'_>),
     ) {
         let (frames, area) = (self.frames, self.area);
         let from = planes(&mut self.values, self.kept, area, index % self.kept);
         match self.dtype {
             Dtype::F32 => {
                 let to = planes(view.f32_mut(), frames, area, index);
-                blocks(from, to, finish, |from, to| to.copy_from_slice(from));
+                let mut to = to.map(|plane| plane.chunks_mut(BLOCK));
+                each_block(from, |from| {
+                    let to = to.each_mut().map(|plane| plane.next().expect("both sides have the same area"));
+                    finish(Planes::Onto(from.map(|plane| &*plane), to));
+                });
             }
             Dtype::F16 => {
                 let to = planes(view.bits_mut().reinterpret_cast_mut::<f16>(), frames, area, index);
@@ -100,12 +105,12 @@ impl Plate {
 fn blocks<T>(
     from: [&mut [f32]; 3],
     to: [&mut [T]; 3],
-    mut finish: impl FnMut([&mut [f32]; 3]),
+    mut finish: impl FnMut(Planes<'_>),
     store: impl Fn(&[f32], &mut [T]),
 ) {
     let mut to = to.map(|plane| plane.chunks_mut(BLOCK));
     each_block(from, |[r, g, b]| {
-        finish([&mut *r, &mut *g, &mut *b]);
+        finish(Planes::Here([&mut *r, &mut *g, &mut *b]));
         for (from, to) in [r, g, b].into_iter().zip(&mut to) {
             store(from, to.next().expect("both sides have the same area"));
         }

@@ -56,6 +56,8 @@ pub(super) struct Feeder {
     inbox: Arc<Mutex<Inbox>>,
     /// Time of position 0 of the request at hand.
     base: u64,
+    /// Most pixels of a picture that it was asked for.
+    asked: u64,
     pictures: Pictures,
     chunk: Chunk,
 }
@@ -106,6 +108,7 @@ impl Feeder {
             _output: output,
             inbox,
             base: TICK,
+            asked: 0,
             pictures,
             chunk: Chunk::default(),
         };
@@ -125,6 +128,11 @@ impl Feeder {
     /// Whether it decodes units of this format.
     pub fn takes(&self, caps: &Arc<str>) -> bool {
         self.caps == *caps
+    }
+
+    /// Most pixels of a picture that it was asked for.
+    pub fn pixels(&self) -> u64 {
+        self.asked
     }
 
     /// Whether it failed because its pictures have a form that must be converted.
@@ -147,10 +155,11 @@ impl Feeder {
         let has_closed_groups = media.track.as_ref().is_some_and(|track| track.has_closed_groups);
         let request = Request { media, wanted, base: self.base };
         self.base += TICK * (media.times.len() as u64 + 1);
+        self.asked = self.asked.max(u64::from(media.width) * u64::from(media.height));
         let before = {
             let mut inbox = self.inbox();
             inbox.pictures.clear();
-            inbox.pixels = inbox.pixels.max(u64::from(media.width) * u64::from(media.height));
+            inbox.pixels = inbox.pixels.max(self.asked);
             inbox.wanted = wanted.iter().map(|&position| request.time(position)).collect();
             inbox.made
         };

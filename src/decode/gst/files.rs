@@ -16,6 +16,10 @@ use crate::decode::{Decoder, Failure, Take};
 /// Decoders kept, one a format. Files of one encoder with the same settings have the same format.
 const FEEDERS: usize = 4;
 
+/// Pixels of a picture that they may have together, if there is more than one: each holds on to the memory of about a
+/// dozen pictures, and opening one takes less than a hundredth of the time that a large clip takes.
+const FEEDERS_PIXELS: u64 = 1 << 19;
+
 /// Decodes files.
 #[derive(Default)]
 pub struct FileDecoder {
@@ -82,7 +86,8 @@ impl FileDecoder {
         take: &mut Take<'_>,
     ) -> Result<u64, Failure> {
         let stretches = stretches(track, wanted).ok_or_else(|| broken("a frame without an access unit"))?;
-        let mut feeder = self.feeder(&track.caps)?;
+        let pixels = u64::from(media.width) * u64::from(media.height);
+        let mut feeder = self.feeder(&track.caps, pixels)?;
         let open = self.open_file(key, media)?;
         open.last = wanted[wanted.len() - 1];
         let mut decoded = feeder.decode(&open.bytes, media, &stretches, wanted, take);
@@ -92,18 +97,18 @@ impl FileDecoder {
         }
         let decoded = decoded?;
         // One that failed is not used again: nobody knows in what state it is.
-        if self.feeders.len() == FEEDERS {
-            self.feeders.remove(0);
-        }
         self.feeders.push(feeder);
         Ok(decoded)
     }
 
-    fn feeder(&mut self, caps: &Arc<str>) -> Result<Feeder, Failure> {
-        match self.feeders.iter().position(|feeder| feeder.takes(caps)) {
-            Some(at) => Ok(self.feeders.remove(at)),
-            None => Feeder::open(caps, Pictures::AsTheyAre),
+    /// A decoder for pictures of so many pixels: one that is kept, or a new one, for which others make room.
+    fn feeder(&mut self, caps: &Arc<str>, pixels: u64) -> Result<Feeder, Failure> {
+        if let Some(at) = self.feeders.iter().position(|feeder| feeder.takes(caps)) {
+            return Ok(self.feeders.remove(at));
         }
+        let kept: Vec<u64> = self.feeders.iter().map(Feeder::pixels).collect();
+        self.feeders.drain(..too_many(&kept, pixels));
+        Feeder::open(caps, Pictures::AsTheyAre)
     }
 
     /// The medium's bytes, still as many as there were when it was scanned.
@@ -122,5 +127,26 @@ impl FileDecoder {
         if let Some(open) = self.open.as_mut().filter(|open| open.key == *key) {
             open.is_odd = true;
         }
+    }
+}
+
+/// How many decoders, the first of those with `kept` pixels, have to go before one for `pixels` comes.
+fn too_many(kept: &[u64], pixels: u64) -> usize {
+    let fits = |rest: &[u64]| rest.len() < FEEDERS && rest.iter().sum::<u64>() + pixels <= FEEDERS_PIXELS;
+    (0..kept.len()).find(|&gone| fits(&kept[gone..])).unwrap_or(kept.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_decoders_stay_and_large_ones_stay_alone() {
+        let small = 320 * 240;
+        assert_eq!(too_many(&[], 1920 * 1080), 0);
+        assert_eq!(too_many(&[small; 3], small), 0);
+        assert_eq!(too_many(&[small; FEEDERS], small), 1);
+        assert_eq!(too_many(&[small, small], 1280 * 720), 2);
+        assert_eq!(too_many(&[1280 * 720, small], small), 1);
     }
 }
