@@ -31,7 +31,7 @@ impl Width {
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self::least()];
         #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-        all.extend(pulp::x86::V3::try_new().map(|eight| Self(Arch::V3(eight))));
+        all.extend(V3::try_new().map(|eight| Self(Arch::V3(eight))));
         all.push(Self::best());
         all
     }
