@@ -76,17 +76,26 @@ fn weigh<S: Sample, const N: usize>(
     let count = whole[0].len();
     let whole = whole.map(|parts| &parts[..count]);
     for part in 0..count {
-        let mut sums = [NOTHING; WIDE];
-        for tap in 0..N {
-            add(&whole[tap][part], weights[tap], &mut sums);
-        }
-        put(part, sums);
+        put(part, weighed(&whole, part, &weights));
     }
     if !rest[0].is_empty() {
-        let mut sums = [NOTHING; WIDE];
-        (0..N).for_each(|tap| add(&filled(rest[tap]), weights[tap], &mut sums));
-        put(count, sums);
+        let filled = rest.map(|rest| [filled(rest)]);
+        put(count, weighed(&filled.each_ref().map(|part| part.as_slice()), 0, &weights));
     }
+}
+
+/// The sums of part `part` of `rows`.
+#[inline(always)]
+fn weighed<S: Sample, const N: usize>(
+    rows: &[&[[S; WIDE]]; N],
+    part: usize,
+    weights: &[f32; N],
+) -> [f32; WIDE] {
+    let mut sums = [NOTHING; WIDE];
+    for (row, &weight) in rows.iter().zip(weights) {
+        add(&row[part], weight, &mut sums);
+    }
+    sums
 }
 
 /// Of any number of rows.
