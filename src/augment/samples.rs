@@ -105,20 +105,16 @@ fn weigh_many<'r, S: Sample + 'r>(
     weights: &[f32],
     mut put: impl FnMut(usize, [f32; WIDE]),
 ) {
-    let (whole, rest) = at(0).as_chunks::<WIDE>();
-    for part in 0..whole.len() {
+    for part in 0..at(0).len().div_ceil(WIDE) {
         let mut sums = [NOTHING; WIDE];
         for (tap, &weight) in weights.iter().enumerate() {
-            add(&at(tap).as_chunks().0[part], weight, &mut sums);
+            let rest = &at(tap)[part * WIDE..];
+            match rest.first_chunk() {
+                Some(whole) => add(whole, weight, &mut sums),
+                None => add(&filled(rest), weight, &mut sums),
+            }
         }
         put(part, sums);
-    }
-    if !rest.is_empty() {
-        let mut sums = [NOTHING; WIDE];
-        for (tap, &weight) in weights.iter().enumerate() {
-            add(&filled(at(tap).as_chunks::<WIDE>().1), weight, &mut sums);
-        }
-        put(whole.len(), sums);
     }
 }
 

@@ -58,7 +58,7 @@ pub fn cost(media: &Media, wanted: impl Iterator<Item = u32>) -> u64 {
         pictures += u64::from((position + 1).saturating_sub(from));
         next = next.max(position + 1);
     }
-    pictures * u64::from(media.width) * u64::from(media.height)
+    pictures * media.pixels()
 }
 
 #[cfg(test)]

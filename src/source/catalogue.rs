@@ -218,9 +218,7 @@ fn probe(source: &dyn Source, origin: &Origin, identity: Option<[u64; 5]>, kept:
 /// Whether what was kept is within the limits that the source has now; if not, probing says so.
 fn is_within(probed: &Probed, source: &dyn Source) -> bool {
     let limits = source.limits();
-    let is_small = |media: &Arc<Media>| {
-        media.bytes <= limits.bytes && u64::from(media.width) * u64::from(media.height) <= limits.pixels
-    };
+    let is_small = |media: &Arc<Media>| media.bytes <= limits.bytes && media.pixels() <= limits.pixels;
     probed.media.as_ref().map_or(true, |media| parts(media).all(|media| is_small(&media)))
 }
 

@@ -74,6 +74,12 @@ pub struct Damage {
 }
 
 impl Media {
+    /// Pixels of a picture.
+    #[must_use]
+    pub fn pixels(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+
     /// Mean frames per second over the whole medium; 0 with fewer than two frames.
     #[must_use]
     pub fn frame_rate(&self) -> f64 {

@@ -155,7 +155,7 @@ impl Feeder {
         let has_closed_groups = media.track.as_ref().is_some_and(|track| track.has_closed_groups);
         let request = Request { media, wanted, base: self.base };
         self.base += TICK * (media.times.len() as u64 + 1);
-        self.asked = self.asked.max(u64::from(media.width) * u64::from(media.height));
+        self.asked = self.asked.max(media.pixels());
         let before = {
             let mut inbox = self.inbox();
             inbox.pictures.clear();

@@ -86,8 +86,7 @@ impl FileDecoder {
         take: &mut Take<'_>,
     ) -> Result<u64, Failure> {
         let stretches = stretches(track, wanted).ok_or_else(|| broken("a frame without an access unit"))?;
-        let pixels = u64::from(media.width) * u64::from(media.height);
-        let mut feeder = self.feeder(&track.caps, pixels)?;
+        let mut feeder = self.feeder(&track.caps, media.pixels())?;
         let open = self.open_file(key, media)?;
         open.last = wanted[wanted.len() - 1];
         let mut decoded = feeder.decode(&open.bytes, media, &stretches, wanted, take);

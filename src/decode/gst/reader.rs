@@ -110,7 +110,7 @@ impl Session {
         let gate = Gate::new(by, false);
         let bytes = Arc::new(Bytes::open(&media.origin)?);
         // It was looked at, so it may be as large as it is, and be open as long as it is of use.
-        let pixels = Limits::default().pixels.max(u64::from(media.width) * u64::from(media.height));
+        let pixels = Limits::default().pixels.max(media.pixels());
         let limits = Limits { pixels, bytes: u64::MAX, probe_secs: f64::INFINITY };
         let (chain, sink) = open_decoding(&bytes, &gate, &limits)?;
         Ok(Self { key: key.clone(), chain, gate, sink, next: 0, may_seek })
