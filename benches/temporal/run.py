@@ -22,6 +22,7 @@ VTDL, SUPERVISED = "pipelines/temporal.toml", "pipelines/classify.toml"
 PLAIN_STEPS = ('operators.views.steps=[{ op = "resize", short = 55 }, { op = "center_crop", size = 48 }, '
                '{ op = "normalize" }]')
 FRAMES = 'sinks.train.encoder.input="frames"'
+REVERSED = 'operators.windows.negative="reversed"'
 NO_BA, NO_NEGATIVE, NO_TCA = PLAIN_STEPS, "sinks.train.pretext.temporal_negative=false", "operators.static_mix.alpha=0.0"
 LADDER = [
     ("baseline (bank only)", [NO_BA, NO_NEGATIVE, NO_TCA]),
@@ -31,9 +32,11 @@ LADDER = [
 ]
 # Name, pipeline, settings.
 ARMS = (
-    [("frames: " + LADDER[1][0], VTDL, [FRAMES, *LADDER[1][1]]), ("frames: " + LADDER[3][0], VTDL, [FRAMES])]
+    [("frames: " + LADDER[1][0], VTDL, [FRAMES, *LADDER[1][1]]), ("frames: " + LADDER[3][0], VTDL, [FRAMES]),
+     ("frames: VTDL with a reversed negative", VTDL, [FRAMES, REVERSED])]
     + [(f"differences: {name}", VTDL, sets) for name, sets in LADDER]
     + [("differences: VTDL without temporal negative", VTDL, [NO_NEGATIVE]),
+       ("differences: VTDL with a reversed negative", VTDL, [REVERSED]),
        ("supervised, one frame", SUPERVISED, [FRAMES, "operators.windows.frames=1"]),
        ("supervised, frames", SUPERVISED, [FRAMES]),
        ("supervised, differences", SUPERVISED, [])]

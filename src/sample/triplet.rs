@@ -1,7 +1,7 @@
 //! Draws anchor, positive and negative windows of one segment: the triplets of VTDL.
 //!
 //! Anchor and positive are the same frames; they differ only by what `augment` draws for each. The
-//! negative is another window of the same segment.
+//! negative is another window of the same segment, or the same one in another order.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::window::{Pace, WindowSettings};
 pub const SPEC: Spec = Spec {
     name: "triplet",
     kind: Kind::Operator,
-    summary: "Draws anchor, positive (same frames) and negative (another window) of one segment.",
+    summary: "Draws anchor, positive (same frames) and negative (other frames or another order) of one segment.",
     accepts: &[Port::Segments],
     output: Output::Carries(Port::Clips),
     example: "frames = 16\nstride = 4\nnegative = \"disjoint\"",
@@ -61,6 +61,8 @@ enum Negative {
     #[default]
     Vtdl,
     Disjoint,
+    Reversed,
+    Shuffled,
 }
 
 fn frames_min() -> u32 {
@@ -123,9 +125,17 @@ impl TripletSettings {
             Rule::Fit => self.window.frames,
         };
         let starts = u64::from(pace.starts(times, strides));
-        let (anchor, negative) = (rng.below(starts) as u32, rng.below(starts) as u32);
-        let negative = apart(times.len() as u32, anchor, negative);
-        (pace.window(times, anchor, self.window.frames), pace.window(times, negative, self.window.frames))
+        let window = |start| pace.window(times, start, self.window.frames);
+        let start = rng.below(starts) as u32;
+        let anchor = window(start);
+        let negative = match self.negative {
+            Negative::Vtdl | Negative::Disjoint => {
+                window(apart(times.len() as u32, start, rng.below(starts) as u32))
+            }
+            Negative::Reversed => anchor.iter().rev().copied().collect(),
+            Negative::Shuffled => shuffled(&anchor, rng),
+        };
+        (anchor, negative)
     }
 }
 
@@ -139,6 +149,17 @@ fn apart(n: u32, anchor: u32, negative: u32) -> u32 {
     }
     let from_one = (negative + 1 + n / 3) % n;
     from_one.max(1) - 1
+}
+
+/// The frames in a random order that is not their own, unless there is no other.
+fn shuffled(frames: &[u32], rng: &mut Rng) -> Vec<u32> {
+    let has_another = frames.iter().any(|frame| *frame != frames[0]);
+    let mut all = frames.to_vec();
+    rng.shuffle(&mut all);
+    while has_another && all == frames {
+        rng.shuffle(&mut all);
+    }
+    all
 }
 
 /// Two windows that share no moment, either one first; `None` if the segment is too short for two.
@@ -226,9 +247,14 @@ mod tests {
 
     #[test]
     fn every_frame_is_inside_for_every_length() {
-        for text in
-            ["", "negative = 'disjoint'", "rule = 'fit'", "stride_ms = 130.0", "frames = 5\nstride = 1"]
-        {
+        for text in [
+            "",
+            "negative = 'disjoint'",
+            "negative = 'shuffled'",
+            "rule = 'fit'",
+            "stride_ms = 130.0",
+            "frames = 5\nstride = 1",
+        ] {
             let settings = settings(text);
             for n in 1..=700 {
                 let (anchor, negative) = settings.windows(&steady(n), &mut Key::new(n.into()).rng());
@@ -256,6 +282,35 @@ mod tests {
                 "{anchor_first} of {checked}"
             );
         }
+    }
+
+    #[test]
+    fn a_reversed_negative_is_the_anchor_played_backwards() {
+        let settings = settings("negative = 'reversed'\nrule = 'fit'");
+        for seed in 0..50 {
+            let (mut anchor, negative) = settings.windows(&steady(300), &mut Key::new(seed).rng());
+            assert!(anchor.is_sorted());
+            anchor.reverse();
+            assert_eq!(negative, anchor);
+        }
+    }
+
+    #[test]
+    fn a_shuffled_negative_has_the_anchors_frames_in_another_order() {
+        for frames in [1, 2, 16] {
+            let settings = settings(&format!("negative = 'shuffled'\nrule = 'fit'\nframes = {frames}"));
+            for seed in 0..50 {
+                let (anchor, mut negative) = settings.windows(&steady(300), &mut Key::new(seed).rng());
+                assert!(anchor.is_sorted());
+                assert_eq!(negative != anchor, frames > 1, "{frames} frames: {negative:?}");
+                negative.sort_unstable();
+                assert_eq!(negative, anchor);
+            }
+        }
+        // A segment of one frame has no other order.
+        let (anchor, negative) =
+            settings("negative = 'shuffled'").windows(&steady(1), &mut Key::new(1).rng());
+        assert_eq!(anchor, negative);
     }
 
     #[test]
